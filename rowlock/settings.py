@@ -64,7 +64,7 @@ class Settings:
     """After how many crashes of its worker a job becomes `failed`."""
 
     poll_interval: timedelta = timedelta(seconds=1)
-    """How often an idle worker polls. Notifications wake it sooner; a lost notification costs this much time."""
+    """How often an idle worker polls: a tenth as often while notifications reach it."""
 
     listen: bool = True
     """Whether sessions belong to Rowlock alone, so that workers can LISTEN. Turn it off behind a transaction pooler

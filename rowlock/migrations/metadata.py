@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, DOUBLE_PRECISION, INTERVAL, JSONB, TIMESTAMP, UUID
 
@@ -28,12 +29,11 @@ def metadata(schema: str = "rowlock") -> MetaData:
     """All of Rowlock's tables in `schema`. Only the migrations have server defaults and check constraints."""
     tables = MetaData(schema=schema)
     job = _job(tables)
-    Index("job_claim", job.c.queue, job.c.priority, job.c.run_at, job.c.id, postgresql_where=job.c.state == "queued")
-    Index("job_ends", job.c.ends_at, postgresql_where=job.c.ends_at.is_not(None) & (job.c.state != "running"))
-    Index("job_cancel", job.c.worker, postgresql_where=job.c.cancel_requested_at.is_not(None))
-    suspect = (job.c.crashes > 0) & job.c.worker.is_(None)
-    Index("job_suspect", job.c.queue, job.c.priority, job.c.run_at, postgresql_where=suspect)
-    Index("job_running", job.c.worker, postgresql_where=job.c.state == "running")
+    claimable = job.c.run_at < text("'infinity'::timestamptz")
+    Index("job_claim", job.c.queue, job.c.priority, job.c.run_at, job.c.id, postgresql_where=claimable)
+    Index("job_ends", job.c.ends_at, postgresql_where=job.c.ends_at.is_not(None))
+    Index("job_cancel", job.c.id, postgresql_where=job.c.cancel_requested_at.is_not(None))
+    Index("job_suspect", job.c.queue, job.c.priority, job.c.run_at, postgresql_where=job.c.crashes > 0)
     finished = _finished_job(tables)
     Index("finished_job_id", finished.c.id)
     unsuccessful = finished.c.state != "succeeded"
@@ -83,7 +83,7 @@ def _shared_columns(*, live: bool) -> list[Column[Any]]:
         _time("started_at", nullable=True),
     ]
     if live:
-        limits = ("ends_at", "expires_at", "deadline", "cancel_requested_at")
+        limits = ("ends_at", "expires_at", "deadline", "cancel_requested_at", "due_at")
         columns += [_time(name, nullable=True) for name in limits]
     else:
         columns += [_time("finished_at"), _time("discarded_at", nullable=True)]
@@ -220,6 +220,14 @@ def _keys_and_tasks(tables: MetaData) -> None:
 
 
 def _workers(tables: MetaData) -> None:
+    Table(
+        "holding",
+        tables,
+        Column("worker", UUID(as_uuid=True)),
+        Column("number", BigInteger),
+        Column("ids", ARRAY(UUID(as_uuid=True)), nullable=False),
+        PrimaryKeyConstraint("worker", "number", name="holding_pkey"),
+    )
     Table(
         "queue",
         tables,

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from rowlock.worker.attempt.attempt import Attempt
 
 PACKAGE: Final = "rowlock.testing"
-OWN: Final = frozenset({"claim_job", "find_use", "list_waiting", "move_time", "time_moved", "waiting_queues"})
+OWN: Final = frozenset(
+    {"claim_job", "find_use", "list_waiting", "move_time", "next_due", "time_moved", "waiting_queues"}
+)
 """The statements in `testing/sql`."""
 LEASE: Final = timedelta(minutes=5)
 
@@ -159,7 +161,8 @@ class Bench(Worker):
 
     async def until_next(self) -> timedelta | None:
         """How long it is until the next waiting job is due; None if none waits."""
-        return await self._shift.claims.until_next()
+        wait: timedelta | None = (await self.fetch("next_due", self._shift.claims.queues))[0]["wait"]
+        return wait
 
     def forget_positions(self) -> None:
         """Reset the cursors: jobs have become due before those that were claimed last."""

@@ -18,7 +18,7 @@ from rowlock.worker.attempt.attempt import Attempt
 from rowlock.worker.attempt.performer import Performer
 from rowlock.worker.attempt.runtime import Runtimes
 from rowlock.worker.attention import Attention
-from rowlock.worker.duties.runner import Duties
+from rowlock.worker.duties.runner import AWAY_SHARE, Duties
 from rowlock.worker.links import PURPOSES, Links
 from rowlock.worker.loop.doze import Doze
 from rowlock.worker.loop.main_loop import TRANSIENT, MainLoop
@@ -33,7 +33,7 @@ from rowlock.worker.vitals.lease import Lease
 from rowlock.worker.vitals.memory import resident_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from uuid import UUID
 
     from rowlock.queue.enqueue.task import Task
@@ -76,11 +76,22 @@ class Shift:
         )
         self.id: Final = self.lease.worker
         self._make_loop(concurrency, state)
-        self.attention = Attention(
-            self.links.attention, self.id, orders=self.orders, alone=self.alone, on_cancel=self._cancel
-        )
         self.duties = Duties(self.links.upkeep, terms.database, self.claims, alone=self.alone, counts=terms.counts)
         self.ticker = Ticker(self.links.attention, terms.tasks)
+        away = AWAY_SHARE * terms.database.settings.lease.total_seconds()
+        self.links.upkeep.on_return("hold_rescues", away)
+        self.links.attention.on_return("hold_rescues", away)
+        self.attention = Attention(
+            self.links.attention,
+            self.id,
+            orders=self.orders,
+            claims=self.claims,
+            slots=self.slots,
+            alone=self.alone,
+            duties=self.duties,
+            ticker=self.ticker,
+            on_cancel=self._cancel,
+        )
         self.background: list[asyncio.Task[None]] = []
         """The tasks beside the claims: attention, duties, ticker. They end when they are cancelled."""
 
@@ -90,7 +101,7 @@ class Shift:
         known = [name for task in terms.tasks.values() for name in task.claimed_as]
         self.claims = Claims(self.links.claim, terms.served.names, known, max_crashes=settings.max_crashes)
         self.doze = Doze(settings, self.links.claim, self.claims, self.id)
-        self.finishes = Finishes(self.links.finish, self.id, self._unstorable, terms.counts.note_outcomes)
+        self.finishes = Finishes(self.links.finish, self.id, self._unstorable, self._note)
         self.runtimes = Runtimes(settings, terms.dsn, terms.tasks.values(), self.id, terms.counts.connects)
         self.performer = Performer(
             terms.tasks,
@@ -151,7 +162,7 @@ class Shift:
     @property
     def has_seen_outage(self) -> bool:
         """Whether the database is away, or was when the lease was lost."""
-        return self.lease.is_cut_off or self.links.upkeep.is_away
+        return self.lease.is_cut_off or self.links.upkeep.is_away or self.links.attention.is_away
 
     @property
     def is_leased(self) -> bool:
@@ -230,6 +241,7 @@ class Shift:
                 raise not_allowed(self._terms.database.settings, error) from error
             raise
         self.links.claim.on_connect(self._reconnected)
+        self.links.claim.on_loss(self.doze.wake)
         self._recording = asyncio.create_task(self.finishes.run())
         beside = [self.attention.run(), self.duties.run()] if has_duties else []
         beside += [self.ticker.run()] if has_ticks else []
@@ -294,6 +306,11 @@ class Shift:
             self.performer.grow_threads(self.slots.concurrency)
         self.shares.divide()
 
+    def _note(self, outcomes: Sequence[Success | Unsuccess], refused: Collection[UUID], sent_at: float) -> None:
+        """Note recorded and refused outcomes: their jobs are not held here any more."""
+        self._terms.counts.note_outcomes(outcomes, refused, sent_at)
+        self.claims.holdings.ended(outcome.claimed for outcome in outcomes)
+
     def _unstorable(self, success: Success, error: Exception) -> Unsuccess:
         return self.performer.unstorable(success, error)
 
@@ -301,6 +318,7 @@ class Shift:
         """Reset what was known of the server: the claims have a new connection, and the other ones may be lost, too."""
         self.lease.check()
         self.claims.reset()
+        self.claims.holdings.keep_all()  # seam: keep what is held
         self.doze.lost_mark()
         self.main_loop.look_for_unknown()  # seam: look at another server
 

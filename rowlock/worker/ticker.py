@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 LOOK_EVERY: Final = 1.0
-LOOK_AHEAD: Final = timedelta(seconds=1.5)
+"""The first pause after a failure, in seconds."""
+LOOK_AHEAD: Final = timedelta(seconds=3)
+"""How early a tick is noticed: it is waited for then."""
 SPREAD: Final = 0.02
 """Workers that wait for the same tick wake up spread over this many seconds: most then find it fired."""
 LOST_PAUSE: Final = 0.1
@@ -53,7 +57,10 @@ class Ticker:
     def __init__(self, connection: ControlConnection, tasks: Mapping[str, Task[..., Any]]) -> None:
         self._connection = connection
         self._tasks = tasks
+        self.tasks = list(tasks)
+        """The tasks whose schedules it fires."""
         self._broken: dict[str, _Broken] = {}
+        self._noticed = asyncio.Event()
         self.fired = 0
 
     async def declare(self, declared: Sequence[Declared], connection: ControlConnection) -> None:
@@ -80,10 +87,15 @@ class Ticker:
         for row in await connection.fetch("declare_schedules", *map(list, columns)):
             log.warning("schedule_name_taken", schedule=row["name"], hint="a user created it, so it is not overwritten")
 
+    def notice(self) -> None:
+        """Note that a tick is due within `LOOK_AHEAD`."""
+        self._noticed.set()
+
     async def run(self) -> None:
-        """Look once a second, and whenever a tick comes due, until cancelled. Log a failure and try again."""
+        """Look when a tick is noticed, and whenever one comes due, until cancelled. Log a failure and try again."""
         longest = LOOK_EVERY
         while True:
+            self._noticed.clear()
             try:
                 pause = await self.fire_due()
                 longest = LOOK_EVERY
@@ -91,10 +103,12 @@ class Ticker:
                 log.warning("ticks_not_fired", error=type(error).__name__, detail=message(error))
                 pause = longest * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
                 longest = min(longest * 2, PAUSE_MOST)
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if pause == math.inf else pause):
+                    await self._noticed.wait()
 
     async def fire_due(self) -> float:
-        """Fire the due ticks. Return the seconds until the next look.
+        """Fire the due ticks. Return the seconds until the next look; infinite if none comes soon.
 
         A schedule that fails does not stop the others. Its failure is logged once until its row or its error changes,
         and the schedule is left out for a while. An error that means that the database is away or not migrated ends
@@ -102,7 +116,7 @@ class Ticker:
         """
         now = asyncio.get_running_loop().time()
         broken = sorted(name for name, one in self._broken.items() if one.again_at > now)
-        rows = await self._connection.fetch("due_schedules", list(self._tasks), broken, LOOK_AHEAD, BATCH)
+        rows = await self._connection.fetch("due_schedules", self.tasks, broken, LOOK_AHEAD, BATCH)
         is_due = [row for row in rows if row["next_run_at"] <= row["now"]]
         random.shuffle(is_due)  # so that workers begin with different schedules
         has_fired = False
@@ -119,8 +133,8 @@ class Ticker:
             return spread if has_fired else LOST_PAUSE + spread
         if rows:
             left: timedelta = rows[0]["next_run_at"] - rows[0]["now"]
-            return min(LOOK_EVERY, left.total_seconds()) + spread
-        return LOOK_EVERY * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+            return left.total_seconds() + spread
+        return min((one.again_at for one in self._broken.values()), default=math.inf) - now
 
     async def _fire(self, row: Record) -> bool:
         """Fire a schedule's ticks. Return whether this worker fired them."""

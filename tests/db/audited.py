@@ -89,6 +89,10 @@ RUNNING = (
     "UPDATE rowlock.job SET state = 'running', attempt = 1, worker = '{worker}', started_at = now() - interval '{age}' "
     "WHERE id = (SELECT id FROM rowlock.job WHERE unique_key IS NULL LIMIT 1)"
 )
+HOLDING = (
+    "INSERT INTO rowlock.holding (worker, number, ids) "
+    "SELECT worker, 0, array_agg(id) FROM rowlock.job WHERE state = 'running' GROUP BY worker"
+)
 RECORDED = (
     "INSERT INTO rowlock.attempt (job_id, attempt, outcome, queue, task, finished_at) "
     "SELECT {job}, {attempt}, 'error', 'default', 'work', {at}"

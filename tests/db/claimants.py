@@ -1,4 +1,4 @@
-"""A worker that is registered and does nothing by itself: tests claim in its name."""
+"""A worker that is registered and does nothing by itself: tests claim in its name, or by hand."""
 
 from __future__ import annotations
 
@@ -19,3 +19,12 @@ async def register(connection: asyncpg.Connection[asyncpg.Record], worker: UUID 
         worker,
     )
     return worker
+
+
+async def hold(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Write down what each worker holds, as its claim does: for running jobs that a test has made by hand."""
+    await connection.execute(
+        "INSERT INTO rowlock.holding (worker, number, ids) "
+        "SELECT worker, 0, array_agg(id) FROM rowlock.job WHERE state = 'running' GROUP BY worker "
+        "ON CONFLICT ON CONSTRAINT holding_pkey DO UPDATE SET ids = excluded.ids"
+    )

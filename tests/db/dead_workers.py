@@ -11,6 +11,7 @@ import pytest
 
 from rowlock import Settings
 from rowlock.queue.jobs.identifiers import uuid7
+from tests.db.claimants import hold
 from tests.db.rows import row_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 async def with_busy_upkeep(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of workers that do their duties many times a second, with leases as long as ever."""
-    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
     monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.05)
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE rowlock.duty SET every = '50 ms'")
@@ -46,6 +46,7 @@ async def hand_to(connection: Connection, worker: UUID, *jobs: UUID) -> None:
         worker,
         jobs,
     )
+    await hold(connection)
 
 
 async def die_with(connection: Connection, *jobs: UUID) -> UUID:

@@ -10,6 +10,7 @@ from rowlock.queue.read.audits import INVARIANTS, audit
 from rowlock.worker.duties.statistics import StatisticsDuty
 from tests.counting import count_alone
 from tests.db.audited import (
+    HOLDING,
     OTHER,
     RECORDED,
     REGISTERED,
@@ -124,6 +125,7 @@ async def test_without_a_worker_nobody_is_late(app: Rowlock, connection: Connect
     for statement in (
         REGISTERED.format(id=WORKER, age="1 hour", left="-20 minutes"),
         RUNNING.format(worker=WORKER, age="20 minutes"),
+        HOLDING,
         "UPDATE rowlock.duty SET next_run_at = now() - interval '20 minutes'",
     ):
         await connection.execute(statement)
@@ -144,6 +146,7 @@ async def test_keys_of_several_kinds_are_held_one_after_the_other(settings: Sett
         await work.using(unique=Unique("period")).enqueue("succeed")
         started = await work.using(unique=Unique("start", until="start")).enqueue("succeed")
         await connection.execute(f"{STARTED} WHERE id = $1", started.id)
+        await connection.execute(HOLDING)
         await work.using(unique=Unique("start")).enqueue("succeed")
         assert await broken(app.database) == {}
         snoozed = f"UPDATE rowlock.job SET {WAITS}, run_at = now() WHERE id = $1"

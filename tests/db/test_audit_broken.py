@@ -15,7 +15,18 @@ import pytest
 from rowlock import Rowlock, Settings
 from rowlock.queue.read.audits import INVARIANTS
 from tests.conftest import _database
-from tests.db.audited import OTHER, RECORDED, REGISTERED, RUNNING, WORKER, Connection, after_work, application, broken
+from tests.db.audited import (
+    HOLDING,
+    OTHER,
+    RECORDED,
+    REGISTERED,
+    RUNNING,
+    WORKER,
+    Connection,
+    after_work,
+    application,
+    broken,
+)
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -126,6 +137,7 @@ BREAKS = [
     by(
         "live job whose columns disagree",
         RUNNING.format(worker=WORKER, age="0"),
+        HOLDING,
         "UPDATE rowlock.job SET attempt = 0",
         word="running with attempt 0",
     ),
@@ -160,6 +172,12 @@ BREAKS = [
         f"UPDATE rowlock.job SET state = 'running', attempt = 1, worker = '{WORKER}', started_at = now() "
         f"WHERE id = (SELECT job_id FROM rowlock.unique_key WHERE key = {KEYED})",
         word="(running) has held",
+    ),
+    by(
+        "running job that nobody holds",
+        REGISTERED.format(id=WORKER, age="1 hour", left="1 hour"),
+        RUNNING.format(worker=WORKER, age="0"),
+        word="do not list it",
     ),
     by(
         "waiting job whose time is over",
@@ -223,6 +241,7 @@ BREAKS = [
     by(
         "attempt that its job contradicts",
         RUNNING.format(worker=WORKER, age="0"),
+        HOLDING,
         RECORDED.format(job="(SELECT id FROM rowlock.job WHERE state = 'running')", attempt=1, at="now()"),
         word="its job still runs it",
     ),
@@ -240,6 +259,7 @@ BREAKS = [
         "running job without a lease",
         REGISTERED.format(id=OTHER, age="1 hour", left="1 hour"),
         RUNNING.format(worker=WORKER, age="20 minutes"),
+        HOLDING,
         word="has no row",
     ),
     by(
@@ -247,18 +267,21 @@ BREAKS = [
         REGISTERED.format(id=OTHER, age="1 hour", left="1 hour"),
         REGISTERED.format(id=WORKER, age="1 hour", left="-20 minutes"),
         RUNNING.format(worker=WORKER, age="20 minutes"),
+        HOLDING,
         word="ran out",
     ),
     by(
         "running job that its worker cannot have claimed",
         REGISTERED.format(id=WORKER, age="1 minute", left="1 hour"),
         RUNNING.format(worker=WORKER, age="20 minutes"),
+        HOLDING,
         word="which started at",
     ),
     by(
         "running job that its worker cannot have claimed",
         REGISTERED.format(id=WORKER, age="1 hour", left="1 hour"),
         RUNNING.format(worker=WORKER, age="0"),
+        HOLDING,
         "UPDATE rowlock.job SET args_version = 2 WHERE state = 'running'",
         word="does not know it",
     ),

@@ -46,15 +46,15 @@ async def test_a_due_duty_is_claimed_by_one_of_many(settings: Settings, connecti
     try:
         first = others[0].transaction()
         await first.start()
-        held = await others[0].fetch(statement("claim_duty", "rowlock"), DUTIES)
-        told = await asyncio.gather(*(c.fetch(statement("claim_duty", "rowlock"), DUTIES) for c in others[1:]))
+        held = await others[0].fetch(statement("claim_duties", "rowlock"), DUTIES[:1])
+        told = await asyncio.gather(*(c.fetch(statement("claim_duties", "rowlock"), DUTIES) for c in others[1:]))
         await first.rollback()
         names = [row["name"] for rows in told for row in rows]
         assert len(names) == 2, "nobody waits for a duty that another one holds, and each goes to one"
         assert {held[0]["name"], *names} == set(DUTIES)
-        again = await others[1].fetch(statement("claim_duty", "rowlock"), DUTIES)
+        again = await others[1].fetch(statement("claim_duties", "rowlock"), DUTIES)
         assert [row["name"] for row in again] == [held[0]["name"]], "what was rolled back is due again"
-        assert await others[1].fetch(statement("claim_duty", "rowlock"), DUTIES) == []
+        assert await others[1].fetch(statement("claim_duties", "rowlock"), DUTIES) == []
     finally:
         for other in others:
             other.terminate()

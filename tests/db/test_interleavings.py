@@ -14,7 +14,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import combinations_with_replacement, permutations, product
+from itertools import combinations_with_replacement, count, permutations, product
 from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
@@ -48,13 +48,16 @@ CLAIMERS: Final = UUID(int=20), UUID(int=21), UUID(int=22)
 """The workers that claim, one a session."""
 KEY: Final = "noop:k"
 NOTHING: Final = "nothing"
+NUMBERS: Final = count(1)
+"""Of the claims."""
 
 _JOB: Final = (
     "INSERT INTO rowlock.job (id, task, state, unique_key, attempt, worker, started_at, ends_at, expires_at, crashes) "
     f"VALUES ('{JOB}', 'noop', "
 )
 _KEY: Final = f"INSERT INTO rowlock.unique_key (key, job_id) VALUES ('{KEY}', '{JOB}')"
-_RUNNING: Final = f"{_JOB}'running', '{KEY}', 1, '{HOLDER}', now(), NULL, NULL, 0); {_KEY}"
+_HELD: Final = f"INSERT INTO rowlock.holding (worker, number, ids) VALUES ('{HOLDER}', 0, ARRAY['{JOB}'::uuid])"
+_RUNNING: Final = f"{_JOB}'running', '{KEY}', 1, '{HOLDER}', now(), NULL, NULL, 0); {_KEY}; {_HELD}"
 _LEASE_IS_OVER: Final = f"UPDATE rowlock.worker SET expires_at = '-infinity' WHERE id = '{HOLDER}'"
 _FAILED: Final = (
     "INSERT INTO rowlock.finished_job (id, task, state, unique_key, attempt, crashes, run_at, created_at, "
@@ -83,7 +86,8 @@ _WORKERS: Final = "; ".join(
     for worker in (HOLDER, *CLAIMERS)
 )
 _CLEAR: Final = "; ".join(
-    f"DELETE FROM rowlock.{table}" for table in ("job", "finished_job", "attempt", "unique_key", "worker", "operation")
+    f"DELETE FROM rowlock.{table}"
+    for table in ("job", "finished_job", "attempt", "unique_key", "worker", "holding", "operation")
 )
 _TABLES: Final = """
 SELECT 'job', id, CASE WHEN state = 'queued' AND ends_at <= now() THEN 'over' ELSE state END AS state, attempt, errors,
@@ -158,14 +162,15 @@ def enqueue(**unique: Any) -> tuple[Step, ...]:  # noqa: ANN401  # options of Un
 
 async def claim(session: Session) -> None:
     lanes = ["default"] * 10, list(range(9, -1, -1)), [BEGINNING.run_at] * 10, [BEGINNING.id] * 10
-    rows = await session.fetch("claim", *lanes, ["default"], [1], 1, ["noop"], session.claimer, False, 2)
+    of_worker: tuple[object, ...] = session.claimer, False, 2, next(NUMBERS), [], False
+    rows = await session.fetch("claim", *lanes, ["default"], [1], 1, ["noop"], *of_worker)
     if claimed := [row for row in rows if row["id"] is not None]:
         session.answer = _given(claimed)
 
 
 async def claim_alone(session: Session) -> None:
     lanes = ["default"] * 10, list(range(9, -1, -1))
-    if rows := await session.fetch("claim_alone", *lanes, ["noop"], 2, session.claimer):
+    if rows := await session.fetch("claim_alone", *lanes, ["noop"], 2, session.claimer, next(NUMBERS)):
         session.answer = _given(rows)
 
 

@@ -27,7 +27,6 @@ PAST = datetime(2001, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Duties come by many times a second."""
-    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.02)
     monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.02)
     return Settings(database_url=database_url)
 
@@ -271,15 +270,15 @@ async def test_a_job_whose_deadline_passes_between_its_claim_and_the_answer_does
     async with app.worker() as worker:
         claim = worker._shift.claims.claim
 
-        async def late(*given: Any) -> list[Any]:  # noqa: ANN401  # of Claims.claim
+        async def late(*given: Any, **options: Any) -> list[Any]:  # noqa: ANN401  # of Claims.claim
             if what == "a lock in the database" and await connection.fetchval(is_there):
                 async with connection.transaction():
                     await connection.execute("LOCK TABLE rowlock.job IN SHARE ROW EXCLUSIVE MODE")
-                    asking = asyncio.create_task(claim(*given))
+                    asking = asyncio.create_task(claim(*given, **options))
                     await connection.execute("SELECT pg_sleep(1)")
                 rows = await asking
             else:
-                rows = await claim(*given)
+                rows = await claim(*given, **options)
                 if rows:
                     time.sleep(1)  # noqa: ASYNC251  # the answer is there, and nobody looks
             asked.append(len(rows))

@@ -74,7 +74,6 @@ async def test_a_worker_behind_a_link_that_swallows_all_stops_its_handlers_befor
 ) -> None:
     monkeypatch.setattr(sessions, "QUERY_TIMEOUT", 1.0)
     monkeypatch.setattr(sessions, "CONNECT_TIMEOUT", 1.0)
-    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
     monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.05)
     await connection.execute("UPDATE rowlock.duty SET every = '50 ms' WHERE name = 'rescue'")
     seen: list[tuple[str, float]] = []
@@ -149,8 +148,10 @@ async def test_nothing_begins_in_a_worker_that_has_slept_past_the_end_of_its_lea
     claim = Claims.claim
     slept: list[UUID] = []
 
-    async def claim_and_sleep(self: Claims, by: UUID, limit: int, limits: dict[str, int]) -> list[asyncpg.Record]:
-        rows = await claim(self, by, limit, limits)
+    async def claim_and_sleep(
+        self: Claims, by: UUID, limit: int, limits: dict[str, int], *, looks_ahead: bool
+    ) -> list[asyncpg.Record]:
+        rows = await claim(self, by, limit, limits, looks_ahead=looks_ahead)
         if rows and not slept:  # as a process has it that was stopped after its claim, and goes on
             slept.append(by)
             worker._shift.lease.held_until = 0.0
@@ -247,8 +248,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("loop.main_loop", "duties.runner", "ticker", "attention", "shifts"):
         monkeypatch.setattr(f"rowlock.worker.{name}.PAUSE_MOST", 0.2)
     monkeypatch.setattr("rowlock.queue.finish.finishes.PAUSE_MOST", 0.2)
-    for name in ("worker.duties.runner", "worker.attention", "worker.ticker"):
+    for name in ("worker.attention", "worker.ticker"):
         monkeypatch.setattr(f"rowlock.{name}.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("rowlock.worker.duties.runner.PAUSE_FIRST", 0.1)
     monkeypatch.setattr("rowlock.queue.connect.listening.TEST_EVERY", 0.1)
 
 

@@ -88,10 +88,28 @@ async def test_a_worker_that_hears_nothing_connects_anew_and_its_lease_and_jobs_
         assert worker.id == first
 
 
-async def test_a_job_that_is_enqueued_while_its_worker_hears_nothing_waits_for_a_poll_at_most(
+async def test_an_idle_worker_whose_connection_ends_makes_another_one_at_once(
+    app: Rowlock, connection: Connection
+) -> None:
+    async with app.worker() as worker:
+        await eventually(lambda: is_idle(connection))
+        worker._shift.doze._ear.begin()  # it would notice by the next test of its hearing, in 3.2 s at the earliest
+        before = worker._shift.links.claim._connection
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rowlock claim'"
+        )
+
+        async def listens() -> bool:
+            control = worker._shift.links.claim
+            return control._connection not in (None, before) and await channels(control) == ["rowlock.wakeup"]
+
+        await eventually(listens, timeout=2.5)
+
+
+async def test_a_job_that_is_enqueued_while_its_worker_hears_nothing_waits_for_a_look_at_most(
     database_url: str, connection: Connection
 ) -> None:
-    settings = Settings(database_url=database_url, poll_interval=timedelta(seconds=0.2))
+    settings = Settings(database_url=database_url, poll_interval=timedelta(seconds=0.05))
     async with Rowlock(settings=settings) as app:
 
         @app.task
@@ -149,6 +167,7 @@ async def test_a_worker_that_is_not_marked_as_idle_sends_no_notification(monkeyp
 
     class Recorded:
         queues = open_queues = ("default",)
+        has_looked_behind = True
 
         async def fetch(self, name: str, *parameters: object) -> list[Any]:  # noqa: ARG002  # as the real one
             said.append(name)
@@ -156,10 +175,12 @@ async def test_a_worker_that_is_not_marked_as_idle_sends_no_notification(monkeyp
 
         async def discard(self) -> None: ...
 
-        async def until_next(self) -> None: ...
+        def next_due_in(self) -> float:
+            return 0.001
 
     recorded: Any = Recorded()
     doze = Doze(Settings(poll_interval=timedelta(milliseconds=1)), recorded, recorded, uuid7())
+    doze._per_second = 1000
     await doze.wait()
     assert said == []
     doze._dry_since -= 1
@@ -229,8 +250,6 @@ async def test_what_a_stopping_worker_gives_back_wakes_another_one(app: Rowlock,
     async with second:
         sleeping = "SELECT count(*) = 1 FROM rowlock.idle_worker WHERE worker = $1"
         await eventually(lambda: connection.fetchval(sleeping, second.id))
-        second._shift.doze._pause = 60.0  # it has slept for long: the next poll is in 30 s
-        await eventually(lambda: second._shift.doze._pause == 30.0)
         second._shift.doze._ear.begin()
         first.stop(grace=0)
         await handle.result(timeout=2.5)  # it would look again after 3.2 s at the earliest, to test its hearing

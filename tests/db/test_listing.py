@@ -19,6 +19,7 @@ from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.filter import Sight
 from rowlock.queue.read import pages as listing
 from rowlock.queue.read.pages import list_jobs
+from tests.db.claimants import hold
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -115,6 +116,7 @@ async def test_pages_of_every_state_hold_each_job_once(app: Rowlock, connection:
 async def test_running_jobs_are_found_among_many_that_wait(app: Rowlock, connection: Connection) -> None:
     worker = UUID(int=7)
     await add_live(connection, 1, state="running", worker=worker)
+    await hold(connection)
     await add_live(connection, MANY)
     page = await app.jobs.list(JobFilter(state="running"))
     assert ([job.worker for job in page], page.following) == ([worker], None)
@@ -243,6 +245,7 @@ async def test_a_list_without_documents_reads_none(
             at,
             text,
         )
+    await hold(connection)
     await connection.execute(
         "INSERT INTO rowlock.finished_job (id, task, state, attempt, crashes, run_at, created_at, finished_at, "
         "max_attempts, errors, priority, queue, args, result) VALUES (rowlock.uuid7(), 'noop', 'failed', 1, 0, now(), "
@@ -284,6 +287,7 @@ async def test_a_page_that_has_no_more_time_says_how_far_back_it_looked(
         await add_live(connection, 5, args='{"to": "needle"}', **columns)
         await make_old(connection)
         await add_live(connection, 5, args='{"to": "hay"}', **columns)
+        await hold(connection)
     which = JobFilter(state=state, error="needle") if state == "failed" else JobFilter(state=state, text="needle")
     page = await app.jobs.list(which)
     assert page == []

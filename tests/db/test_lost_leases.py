@@ -22,7 +22,7 @@ from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.worker.loop.orders import Orders
 from rowlock.worker.vitals.lease import Lease, Renewals
-from tests.db.claimants import CLAIMANT, register
+from tests.db.claimants import CLAIMANT, hold, register
 from tests.db.links import linked
 from tests.waiting import eventually
 
@@ -290,8 +290,10 @@ async def test_a_claim_that_was_answered_after_the_lease_was_lost_is_given_back_
     claim = Claims.claim
     late: list[UUID] = []
 
-    async def claim_late(self: Claims, worker: UUID, limit: int, limits: dict[str, int]) -> list[asyncpg.Record]:
-        rows = await claim(self, worker, limit, limits)
+    async def claim_late(
+        self: Claims, worker: UUID, limit: int, limits: dict[str, int], *, looks_ahead: bool
+    ) -> list[asyncpg.Record]:
+        rows = await claim(self, worker, limit, limits, looks_ahead=looks_ahead)
         if rows and not late:
             late.append(worker)
             lease = opened._shift.lease
@@ -319,6 +321,7 @@ async def test_what_a_stopping_worker_holds_without_knowing_it_is_no_crash(
             await connection.execute(  # a claim that was committed, and whose answer was lost
                 "UPDATE rowlock.job SET state = 'running', attempt = 1, worker = $1, started_at = now()", worker.id
             )
+            await hold(connection)
     assert await state_of(connection, job.id) == ("queued", 1, 0)
     assert await connection.fetchval("SELECT outcome FROM rowlock.attempt") == "released"
 

@@ -24,6 +24,7 @@ from rowlock import (
     TaskDefaults,
     Unique,
 )
+from tests.db.claimants import hold
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -95,6 +96,7 @@ async def test_a_crashed_job_keeps_it_until_it_is_set_aside(app: Rowlock, connec
     handle = await app.tasks["end"].using(metadata=GIVEN).enqueue("succeed")
     gone = UUID(int=5)
     await connection.execute("UPDATE rowlock.job SET state = 'running', worker = $1, crashes = 2", gone)
+    await hold(connection)
     await connection.execute(
         "INSERT INTO rowlock.worker (id, hostname, pid, version, queues, tasks, concurrency, expires_at) "
         "VALUES ($1, 'h', 1, '1', '{}', '{}', 1, now() - interval '1 minute')",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -54,9 +55,10 @@ async def test_no_claim_takes_a_job_of_a_paused_queue_and_others_are_taken(
     assert paused.paused_at is not None
     assert (paused.waiting, paused.workers) == (1, 0)
     claiming, claims = await claims_on(app.settings)
-    assert [row["queue"] for row in await claims.claim(CLAIMANT, 10, {})] == ["other"]
+    claimed = await claims.claim(CLAIMANT, 10, {}, looks_ahead=True)
+    assert [row["queue"] for row in claimed] == ["other"]
     assert claims.open_queues == ["other"]
-    assert await claims.until_next() is None
+    assert claims.next_due_in() == math.inf
     await app.queues.resume("default")
     assert [row["queue"] for row in await claims.claim(CLAIMANT, 10, {})] == ["default"]
     assert sorted(claims.open_queues) == ["default", "other"]
@@ -103,9 +105,9 @@ async def test_no_job_is_missed_and_none_starts_after_a_pause_while_queues_are_p
     taking: list[tuple[float, float]] = []
     claim = Claims.claim
 
-    async def watched(claims: Claims, worker: UUID, limit: int, limits: Mapping[str, int]) -> list[asyncpg.Record]:
+    async def watched(claims: Claims, *given: Any, **options: Any) -> list[asyncpg.Record]:  # noqa: ANN401
         began = time.monotonic()
-        rows = await claim(claims, worker, limit, limits)
+        rows = await claim(claims, *given, **options)
         taking.extend([(began, time.monotonic())] * bool(rows))
         return rows
 

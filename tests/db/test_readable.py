@@ -13,6 +13,7 @@ import pytest
 from rowlock import InvalidOption, Job, JobFilter, Retry, Rowlock, Settings
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.read.reader import get_job
+from tests.db.claimants import hold
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -238,6 +239,7 @@ async def test_a_job_whose_crashes_are_at_their_end_keeps_no_other_from_its_resc
         "SELECT rowlock.uuid7(), 'noop', 'running', rowlock.uuid7(), 1, crashes FROM unnest($1::smallint[]) AS crashes",
         [0, SMALLINT, SMALLINT],
     )
+    await hold(connection)
     await app.database.run("rescue", 3, 10, True)
     counts = "SELECT array_agg(crashes ORDER BY crashes) FROM rowlock.jobs WHERE state = $1"
     assert await connection.fetchval(counts, "queued") == [1]
@@ -248,5 +250,6 @@ async def test_a_job_whose_crashes_are_at_their_end_keeps_no_other_from_its_resc
         "  FROM generate_series(1, 2)",
         SMALLINT,
     )
+    await hold(connection)
     await app.database.run("rescue", 3, 10, True)
     assert await connection.fetchval(counts, "queued") == [1, SMALLINT, SMALLINT]

@@ -170,7 +170,8 @@ async def test_what_does_not_wait_is_refused_and_nothing_is_recorded(app: Rowloc
     await connection.execute(
         "UPDATE rowlock.job SET state = 'running', worker = $2, attempt = 1 WHERE id = $1", running.id, CLAIMANT
     )
-    await connection.execute("UPDATE rowlock.job SET state = 'blocked' WHERE id = $1", blocked.id)
+    block = "UPDATE rowlock.job SET state = 'blocked', run_at = 'infinity', due_at = run_at WHERE id = $1"
+    await connection.execute(block, blocked.id)
     for job, state in ((finished, "succeeded"), (running, "running"), (blocked, "blocked")):
         before = await job.get()
         with pytest.raises(WrongState, match=f"it is {state}") as refused:

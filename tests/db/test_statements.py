@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from rowlock.queue.connect.statements import statement, statements
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.lifecycle import EDGES, FINAL, LIVE, State
 from rowlock.schema import REVISION, in_schema
-from tests.db.claimants import register
+from tests.db.claimants import hold, register
 
 if TYPE_CHECKING:
     import asyncpg
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 NAMES = sorted(statements())
 WORKER = UUID(int=1)
 STRANGER = UUID(int=2)
+NUMBERS = count(1)
 
 
 def test_statements_that_may_take_long_are_there() -> None:
@@ -70,8 +72,9 @@ async def add_job(connection: Connection, state: State, *, crashes: int = 0) -> 
         return job
     is_running = state is State.RUNNING
     await connection.execute(
-        "INSERT INTO rowlock.job (id, task, state, worker, attempt, crashes, started_at) "
-        "VALUES ($1, 'noop', $2, $3, $4, $5, $6::interval + now())",
+        "INSERT INTO rowlock.job (id, task, state, worker, attempt, crashes, started_at, run_at, due_at) "
+        "VALUES ($1, 'noop', $2, $3, $4, $5, $6::interval + now(), "
+        "        CASE $2 WHEN 'blocked' THEN 'infinity' ELSE now() END, CASE $2 WHEN 'blocked' THEN now() END)",
         job,
         state.value,
         WORKER if is_running else None,
@@ -79,6 +82,7 @@ async def add_job(connection: Connection, state: State, *, crashes: int = 0) -> 
         crashes,
         timedelta(0) if is_running else None,
     )
+    await hold(connection)
     return job
 
 
@@ -97,11 +101,11 @@ async def run_claim(connection: Connection, _job: UUID) -> None:
 def claim_parameters(limit: int = 10) -> tuple[Any, ...]:
     start = [BEGINNING.run_at] * 10, [BEGINNING.id] * 10
     lanes = ["default"] * 10, list(range(9, -1, -1))
-    return *lanes, *start, ["default"], [limit], limit, ["noop"], WORKER, False, 2
+    return *lanes, *start, ["default"], [limit], limit, ["noop"], WORKER, False, 2, next(NUMBERS), [], True
 
 
 async def run_claim_alone(connection: Connection, _job: UUID) -> None:
-    await claim_by(connection, "claim_alone", ["default"] * 10, [*range(10)], ["noop"], 2, WORKER)
+    await claim_by(connection, "claim_alone", ["default"] * 10, [*range(10)], ["noop"], 2, WORKER, next(NUMBERS))
 
 
 async def claim_by(connection: Connection, name: str, *parameters: object) -> None:
@@ -248,14 +252,16 @@ async def test_the_claim_reads_the_claim_index_alone(situation: str, connection:
         connection,
         "claim",
         "'{default}', '{5}', '{0001-01-02}', '{00000000-0000-0000-0000-000000000000}', '{default}', '{500}', 500, "
-        "'{noop}', '00000000-0000-0000-0000-000000000001', false, 2",
+        "'{noop}', '00000000-0000-0000-0000-000000000001', false, 2, 1, '{}', true",
     )
     on_job = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
-    assert sorted(node["Node Type"] for node in on_job) == ["Index Scan", "Tid Scan"]
-    index_scan = next(node for node in on_job if node["Node Type"] == "Index Scan")
-    assert index_scan["Index Name"] == "job_claim"
+    assert sorted(node["Node Type"] for node in on_job) == ["Index Scan", "Index Scan", "Tid Scan"]
+    found, ahead = (node for node in on_job if node["Node Type"] == "Index Scan")
+    assert (found["Index Name"], ahead["Index Name"]) == ("job_claim", "job_claim")
     for column in ("queue", "priority", "run_at", "ROW"):
-        assert column in index_scan["Index Cond"], "the range begins at the cursor and ends at what is due"
+        assert column in found["Index Cond"], "the range begins at the cursor and ends at what is due"
+    for column in ("queue", "priority", "run_at"):
+        assert column in ahead["Index Cond"], "the look ahead begins behind what is due"
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
@@ -267,7 +273,7 @@ async def test_what_runs_alone_is_looked_for_in_an_index_that_plain_jobs_never_e
     assert await connection.fetchval("SELECT pg_relation_size('rowlock.job_suspect')") <= 8192, (
         "the page of an empty one"
     )
-    worker = ", '00000000-0000-0000-0000-000000000001'" if name == "claim_alone" else ""
+    worker = ", '00000000-0000-0000-0000-000000000001', 1" if name == "claim_alone" else ""
     plan = await plan_of(connection, name, f"'{{default}}', '{{5}}', '{{noop}}', 2{worker}")
     on_job = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
     assert [node["Node Type"] for node in on_job if "Index Name" not in node] == ["Tid Scan"] * (name == "claim_alone")
@@ -336,10 +342,10 @@ async def test_the_rescue_reads_the_running_jobs_alone(situation: str, connectio
     await bring_about(connection, situation)
     plan = await plan_of(connection, "rescue", "3, 100, false")
     scanned = {node["Index Name"] for node in plan if node.get("Relation Name") == "job" and "Index Name" in node}
-    assert scanned == {"job_running", "job_pkey"}
+    assert scanned == {"job_pkey"}
     assert "Seq Scan" not in {node["Node Type"] for node in plan if node.get("Relation Name") == "job"}
     walked = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
-    assert all("Index Cond" in node for node in walked if node.get("Alias") != "other"), "nothing walks all of an index"
+    assert all("Index Cond" in node for node in walked), "nothing walks all of an index"
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
@@ -393,3 +399,39 @@ async def test_dead_letters_are_read_without_reading_what_succeeded(name: str, c
         read = [node for node in nodes(explained[0]["Plan"]) if f"rowlock.{node.get('Relation Name')}" == partition]
         assert {node["Node Type"] for node in read} <= {"Index Scan", "Index Only Scan"}, mode
         assert all("state" in node["Index Cond"] for node in read), mode
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+async def test_a_look_reads_small_indexes_alone(situation: str, connection: Connection) -> None:
+    await bring_about(connection, situation)
+    plan = await plan_of(
+        connection, "look", "'00000000-0000-0000-0000-000000000001', '{default}', '{noop}', '3 s', '{rescue}', false, 2"
+    )
+    on_job = [node for node in plan if node.get("Relation Name") == "job"]
+    assert {node.get("Index Name") for node in on_job} == {"job_cancel", "job_suspect", "job_ends"}
+    for node in on_job:
+        assert "Index Cond" in node or node["Index Name"] != "job_ends"
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize(
+    "name, given",
+    [
+        ("adopt", "'00000000-0000-0000-0000-000000000001', '{}'"),
+        ("list_workers", "null"),
+        ("list_running_of", "'00000000-0000-0000-0000-000000000001'"),
+        ("count_running", "'default'"),
+        ("list_longest", "10"),
+        ("forget_workers", ""),
+        ("audit_running", "1000, '5 minutes', 10"),
+        ("audit_workers", "'5 minutes', 10"),
+    ],
+)
+async def test_what_runs_is_found_by_the_primary_key(
+    name: str, given: str, situation: str, connection: Connection
+) -> None:
+    await bring_about(connection, situation)
+    plan = await plan_of(connection, name, given)
+    on_job = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
+    assert {node.get("Index Name") for node in on_job} == {"job_pkey"}
+    assert all("id = ANY" in node.get("Index Cond", "") for node in on_job)

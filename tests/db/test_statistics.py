@@ -21,6 +21,7 @@ from rowlock.queue.read.statistics import STEPS, Point, Statistics, read_statist
 from rowlock.worker.duties.statistics import BY_TIME
 from rowlock.worker.duties.statistics import StatisticsDuty as Duties
 from tests.counting import count_alone
+from tests.db.claimants import hold
 from tests.waiting import eventually
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -296,6 +297,7 @@ async def test_the_backlog_is_sampled_by_queue(app: Rowlock, connection: Connect
         "VALUES (rowlock.uuid7(), 'noop', 'one', 'running', $1)",
         uuid7(),
     )
+    await hold(connection)
     await duties.sample()
     last = sampled(await app.statistics())
     assert (last.waiting, last.running) == (2, 1)

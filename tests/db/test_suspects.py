@@ -20,9 +20,9 @@ from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.worker import attention
-from rowlock.worker.duties import runner, suspects
+from rowlock.worker.duties import suspects
 from rowlock.worker.loop import suspects as alone
-from tests.db.claimants import CLAIMANT, register
+from tests.db.claimants import CLAIMANT, hold, register
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ async def _registered(connection: asyncpg.Connection[asyncpg.Record]) -> None:
 @pytest.fixture
 async def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Upkeep many times a second."""
-    monkeypatch.setattr(runner, "LOOK_EVERY", 0.02)
     monkeypatch.setattr(attention, "LOOK_EVERY", 0.02)
     monkeypatch.setattr(suspects, "HOLD", timedelta(seconds=0.3))
     monkeypatch.setattr(alone, "STEP_SECONDS", 0.02)
@@ -129,6 +128,7 @@ async def add_dead_worker(connection: Connection, *jobs: UUID) -> None:
         worker,
         jobs,
     )
+    await hold(connection)
 
 
 async def states(connection: Connection) -> dict[str, int]:
@@ -187,7 +187,9 @@ async def test_nothing_is_claimed_alone_that_the_claim_would_not_take_either(
     await add_job(connection, "noop", "", run_at=later)
     await add_job(connection, "noop", "", ends_at=later - timedelta(hours=2))
     await add_job(connection, "noop", "", queue="not_served")
-    await add_job(connection, "noop", "", state="blocked")
+    blocked = await add_job(connection, "noop", "")
+    block = "UPDATE rowlock.job SET state = 'blocked', run_at = 'infinity', due_at = now() WHERE id = $1"
+    await connection.execute(block, blocked)
     await add_job(connection, "of_another_deploy", "")
     async with claims_of(settings) as claims:
         assert await claims.claim_alone(CLAIMANT) == []
@@ -338,7 +340,7 @@ async def test_one_worker_makes_room_and_the_others_go_on(
     app: Rowlock, stage: Stage, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suspects, "HOLD", timedelta(seconds=2))
-    monkeypatch.setattr(alone, "IDLE_EVERY", 1e9)
+    monkeypatch.setattr(alone.Alone, "notice", lambda _: None)  # an idle worker would take it at once
     numbers = {str(n) for n in range(20)}
     async with app.worker(concurrency=2) as first:
         await stage.hold.enqueue("one")

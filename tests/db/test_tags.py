@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from rowlock import Cancel, InvalidOption, Job, NewJob, Retry, Rowlock, Settings, Unique
+from tests.db.claimants import hold
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -128,6 +129,7 @@ async def test_a_crashed_job_keeps_them_until_it_is_set_aside(app: Rowlock, conn
     await app.store.enqueue(job)
     gone = UUID(int=5)
     await connection.execute("UPDATE rowlock.job SET state = 'running', worker = $1, crashes = 2", gone)
+    await hold(connection)
     await connection.execute(
         "INSERT INTO rowlock.worker (id, hostname, pid, version, queues, tasks, concurrency, expires_at) "
         "VALUES ($1, 'h', 1, '1', '{}', '{}', 1, now() - interval '1 minute')",

@@ -12,7 +12,8 @@ import pytest
 from rowlock import Rowlock, Settings
 from rowlock.queue.connect import sessions
 from rowlock.queue.jobs.identifiers import uuid7
-from rowlock.worker.duties import overdue, runner
+from rowlock.worker.duties import overdue
+from tests.db.claimants import hold
 from tests.logged import capture_logs
 from tests.waiting import eventually
 
@@ -36,7 +37,6 @@ async def enqueue_expired(connection: Connection, jobs: int) -> None:
 async def test_a_cancel_is_heard_and_the_dead_are_rescued_while_many_jobs_expire(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "LOOK_EVERY", 0.02)
     monkeypatch.setattr(overdue, "BATCH", 1)
     began, cancelled = asyncio.Event(), asyncio.Event()
 
@@ -59,6 +59,7 @@ async def test_a_cancel_is_heard_and_the_dead_are_rescued_while_many_jobs_expire
             "VALUES ($1, 'noop', 'elsewhere', 'running', 1, $1) RETURNING id",
             uuid7(),
         )
+        await hold(connection)
         await connection.execute(
             "INSERT INTO rowlock.worker (id, hostname, pid, version, queues, tasks, concurrency, expires_at) "
             "VALUES ($1, 'gone', 1, '1', '{}', '{}', 1, now() - interval '1 minute')",
@@ -120,6 +121,7 @@ async def test_a_cancel_is_heard_and_the_dead_are_rescued_while_a_duty_cannot_ha
                 "VALUES ($1, 'noop', 'elsewhere', 'running', 1, $1) RETURNING id",
                 uuid7(),
             )
+            await hold(connection)
             assert await app.jobs.cancel(job.id) == "requested"
             await cancelled.wait()
             await eventually(lambda: connection.fetchval("SELECT crashes = 1 FROM rowlock.job WHERE id = $1", orphan))

@@ -19,6 +19,7 @@ from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.server_errors import CONNECTION_LOST
 from rowlock.queue.read.handle import wait_until_finished
 from rowlock.queue.read.reader import get_job
+from tests.db.claimants import hold
 from tests.db.links import Link, linked
 from tests.logged import capture_logs
 from tests.waiting import eventually
@@ -76,6 +77,7 @@ async def test_a_drain_outlives_an_outage_of_the_database(
         "INSERT INTO rowlock.job (id, task, state, attempt, worker) "
         "VALUES (rowlock.uuid7(), 'work', 'running', 1, rowlock.uuid7())"
     )
+    await hold(connection)
     with capture_logs() as logs:
         draining = asyncio.create_task(far.queues.drain("default", timeout=30))
         await eventually(lambda: connection.fetchval("SELECT EXISTS (SELECT FROM rowlock.queue)"))
@@ -95,6 +97,7 @@ async def test_a_drain_that_the_database_does_not_answer_ends_with_its_timeout(
         "INSERT INTO rowlock.job (id, task, state, attempt, worker) "
         "VALUES (rowlock.uuid7(), 'work', 'running', 1, rowlock.uuid7())"
     )
+    await hold(connection)
     draining = asyncio.create_task(far.queues.drain("default", timeout=2))
     await eventually(lambda: connection.fetchval("SELECT EXISTS (SELECT FROM rowlock.operation)"))
     await link.close()

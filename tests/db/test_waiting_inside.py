@@ -33,7 +33,6 @@ FEW: dict[str, Any] = {"concurrency": 10, "threads": 1, "task_processes": 1}
 
 @pytest.fixture
 async def app(database_url: str, monkeypatch: pytest.MonkeyPatch, connection: Connection) -> AsyncIterator[Rowlock]:
-    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.02)
     monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.02)
     await connection.execute("UPDATE rowlock.duty SET every = '20 ms' WHERE name = 'overdue'")
     settings = Settings(database_url=database_url, poll_interval=timedelta(milliseconds=50))

@@ -203,8 +203,8 @@ async def keep_looking(stage: Stage, site: Site) -> None:
         await asyncio.sleep(0.01)
 
 
-def client(ready: int | None, skip: int = 2) -> Aim:
-    """A connection of the application's, warmed up: the statement that says so, and its release, are passed over."""
+def client(ready: int | None, skip: int = 1) -> Aim:
+    """A connection of the application's, warmed up: the statement that says so is passed over."""
     return Aim(application="rowlock client", marker=ARMED, skip=skip, ready=ready)
 
 
@@ -242,7 +242,7 @@ OPERATIONS = {
     ),
     "enqueue again": Operation(
         run=operations.enqueue_again,
-        aim=client(13, skip=7),  # the COPY that is refused is passed over, too
+        aim=client(13, skip=5),  # the COPY that is refused is passed over, too
         prepare=enqueued_before,
         check=stored_once,
         frames=">Q<C<Z>B>E>S<2<D<C<Z>B>E>S<2<D<C<Z>B>E>S<2<C<Z>B>E>S<2<C<Z>B>E>S<2<D<C<Z>B>E>S<2<C<Z"
@@ -312,12 +312,12 @@ OPERATIONS = {
     ),
     "hear of a cancel": Operation(
         run=operations.work_cancelled,
-        aim=Aim(application="rowlock attention", marker=b"AND cancel_requested_at", skip=3, ready=1),
+        aim=Aim(application="rowlock attention", marker=b"AND cancel_requested_at", ready=1),
         prepare=waiting("points.waits"),
         check=cancelled,
         worker=True,
         during=keep_looking,
-        frames=">B>E>S<2<D<C<Z",
+        frames=">P>D>H<1<t<T>B>E>S<2<D<C<Z",
     ),
     "rescue": Operation(
         run=operations.work,

@@ -36,8 +36,6 @@ class Script:
         answer = self._answers.get(name)
         return [] if answer is None else answer(*parameters)
 
-    def on_return(self, name: str, away: float) -> None: ...
-
 
 def made(script: Script, *, may_be_wanted: bool = True) -> Duties:
     connection: Any = script
@@ -48,14 +46,20 @@ def made(script: Script, *, may_be_wanted: bool = True) -> Duties:
 
 
 def each_once(*names: str) -> Callable[..., Sequence[Any]]:
-    """Answers of claim_duty: one of these a time, in their order."""
+    """Answers of `claim_duties`: one of these a time, in their order."""
     left = list(names)
     return lambda wanted: [{"name": left.pop(0)}] if left and left[0] in wanted else []
 
 
 async def work(duties: Duties, until: Callable[[], bool]) -> None:
+    """Run them, and notice again and again that all are due."""
     running = asyncio.create_task(duties.run())
-    await eventually(until)
+
+    def is_so() -> bool:
+        duties.notice(duties.wanted)
+        return until()
+
+    await eventually(is_so)
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
@@ -68,7 +72,7 @@ def overdue_row(_most: int) -> Sequence[Any]:
 async def test_duties_take_turns_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overdue, "BATCH", 1)
     monkeypatch.setattr(rescue, "BATCH", 0)
-    script = Script({"claim_duty": each_once("overdue", "rescue"), "end_overdue": overdue_row})
+    script = Script({"claim_duties": each_once("overdue", "rescue"), "end_overdue": overdue_row})
     await work(made(script), lambda: script.asked.count("rescue") >= 5)
     turns = [name for name in script.asked if name in {"end_overdue", "rescue"}]
     begun = turns.index("rescue")
@@ -79,7 +83,7 @@ async def test_a_duty_that_waits_for_a_lock_is_over_and_the_next_one_goes_on() -
     def locked(*_: object) -> Sequence[Any]:
         raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
 
-    script = Script({"claim_duty": each_once("progress", "waiters"), "forget_progress": locked})
+    script = Script({"claim_duties": each_once("progress", "waiters"), "forget_progress": locked})
     with capture_logs() as logs:
         await work(made(script), lambda: "forget_waiters" in script.asked)
     assert [(entry["event"], entry["duty"]) for entry in logs] == [("duty_postponed", "progress")]
@@ -87,7 +91,7 @@ async def test_a_duty_that_waits_for_a_lock_is_over_and_the_next_one_goes_on() -
 
 
 async def test_a_lost_connection_ends_the_round_and_the_next_one_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(runner, "PAUSE_FIRST", 0.001)
     monkeypatch.setattr(runner, "PAUSE_MOST", 0.001)
     failures = [ConnectionResetError()] * 2
 
@@ -96,9 +100,9 @@ async def test_a_lost_connection_ends_the_round_and_the_next_one_begins(monkeypa
             raise failures.pop()
         return []
 
-    script = Script({"claim_duty": claim})
+    script = Script({"claim_duties": claim})
     with capture_logs() as logs:
-        await work(made(script), lambda: script.asked.count("claim_duty") >= 4)
+        await work(made(script), lambda: script.asked.count("claim_duties") >= 4)
     assert [entry["event"] for entry in logs] == ["duties_failed"] * 2
 
 
@@ -110,7 +114,7 @@ async def test_a_worker_that_may_not_run_suspects_does_not_claim_their_duty(*, m
         wanted[:] = names
         return []
 
-    await work(made(Script({"claim_duty": claim}), may_be_wanted=may_be_wanted), lambda: bool(wanted))
+    await work(made(Script({"claim_duties": claim}), may_be_wanted=may_be_wanted), lambda: bool(wanted))
     assert ("suspects" in wanted) is may_be_wanted
     assert {"rescue", "overdue", "results"} <= set(wanted)
 

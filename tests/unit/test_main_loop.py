@@ -49,9 +49,10 @@ class Script:
         self.pending = 0
         self.looked_until, self.took = datetime(2030, 1, 1, tzinfo=UTC), 0.0
         self.begins_anew = self.is_dry = True
-        self.is_quiet = self.is_wanted = False
+        self.is_quiet = self.is_wanted = self.may_sleep = False
 
-    async def claim(self, _worker: UUID, limit: int, _limits: Mapping[str, int]) -> Sequence[Any]:
+    async def claim(self, _worker: UUID, limit: int, _limits: Mapping[str, int], *, looks_ahead: bool) -> Sequence[Any]:
+        assert not looks_ahead
         self.asked.append(limit)
         answer = next(self._answers, None)
         return [] if answer is None else answer(limit)

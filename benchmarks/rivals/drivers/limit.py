@@ -38,6 +38,7 @@ class LimitDriver(RowlockDriver):
                 rows = await claimed.get()
                 ids, attempts = [row["id"] for row in rows], [row["attempt"] for row in rows]
                 await finishing.fetch("succeed", worker, ids, attempts, [None] * len(rows), [0.0] * len(rows))
+                claims.holdings.ended(rows)
                 tally.handled += len(rows)
                 claimed.task_done()
 

@@ -10,7 +10,7 @@ from rowlock.cli.show.findings import Finding, Row, fail, ok, warn
 _NAMES: Final = {
     "table": """
         api_key api_session attempt attempt_default attempt_log attempt_log_default backlog duty finished_job
-        finished_job_default idempotency_key idle_worker job operation progress queue rowlock_version schedule
+        finished_job_default holding idempotency_key idle_worker job operation progress queue rowlock_version schedule
         schedule_tick statistic statistic_mark task unique_key waiter worker
     """,
     "view": """
@@ -19,8 +19,8 @@ _NAMES: Final = {
     "index": """
         api_key_hash api_key_name api_key_pkey api_session_expires_at api_session_key_id api_session_pkey
         attempt_finished_at attempt_job_id attempt_log_job_id backlog_pkey duty_pkey finished_job_finished_at
-        finished_job_id finished_job_unsuccessful idempotency_key_expires_at idempotency_key_pkey
-        idle_worker_pkey job_cancel job_claim job_ends job_pkey job_running job_suspect operation_pkey
+        finished_job_id finished_job_unsuccessful holding_pkey idempotency_key_expires_at idempotency_key_pkey
+        idle_worker_pkey job_cancel job_claim job_ends job_pkey job_suspect operation_pkey
         operation_target progress_pkey queue_pkey rowlock_version_pkc schedule_next_run_at schedule_pkey
         schedule_tick_pkey statistic_mark_pkey statistic_pkey task_pkey unique_key_expires_at unique_key_pkey
         unique_key_until_start waiter_pkey worker_pkey
@@ -32,7 +32,8 @@ _NAMES: Final = {
         attempt.attempt_times_are_readable attempt_log.attempt_log_times_are_readable backlog.backlog_counts
         backlog.backlog_pkey backlog.backlog_times_are_readable duty.duty_pkey
         finished_job.finished_job_is_readable finished_job.finished_job_state_is_final
-        idempotency_key.idempotency_key_pkey idle_worker.idle_worker_pkey job.job_attempts_count_up
+        holding.holding_pkey idempotency_key.idempotency_key_pkey idle_worker.idle_worker_pkey
+        job.job_attempts_count_up job.job_blocked_is_out_of_reach
         job.job_is_readable job.job_pkey job.job_priority_0_to_9 job.job_queue_length job.job_state_is_live
         job.job_worker_iff_running operation.operation_pkey operation.operation_source
         operation.operation_times_are_readable progress.progress_fraction_0_to_1 progress.progress_pkey

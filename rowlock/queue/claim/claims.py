@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.claim.cursors import BEGINNING, Cursors, Lane, Position, Positions, Scan, everything_until
+from rowlock.queue.claim.holdings import Holdings
 from rowlock.queue.connect.server_clock import ServerClock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from datetime import timedelta
     from uuid import UUID
 
     from asyncpg import Record
@@ -51,6 +51,10 @@ class Group:
         """The duration of the last claim from them, in seconds."""
         self.rests_until = 0.0
         """Until then (by the monotonic clock) the other groups come first, because this one had no work."""
+        self.has_looked_behind = False
+        """Whether the last claim began behind all jobs that could have been missed."""
+        self.next_due_at = math.inf
+        """When the next job falls due in them, by the monotonic clock, as the last claim saw it."""
 
 
 class Claims:
@@ -61,9 +65,17 @@ class Claims:
     """
 
     def __init__(
-        self, connection: ControlConnection, queues: Sequence[str], tasks: Sequence[str], *, max_crashes: int = 3
+        self,
+        connection: ControlConnection,
+        queues: Sequence[str],
+        tasks: Sequence[str],
+        *,
+        max_crashes: int = 3,
+        holdings: Holdings | None = None,
     ) -> None:
         self._connection = connection
+        self.holdings = holdings or Holdings()
+        """What the worker holds by these claims, and by those of the other parts."""
         self.tasks = list(tasks)
         """The tasks that the worker knows, including those that are claimed apart."""
         self.claimed = self.tasks
@@ -130,7 +142,10 @@ class Claims:
         Each part needs cursors of its own: positions pass over the jobs of all other tasks.
         """
         self.claimed = list(parts[0])
-        self.apart = [Claims(self._connection, self.queues, part, max_crashes=self._max_crashes) for part in parts[1:]]
+        crashes, holdings = self._max_crashes, self.holdings
+        self.apart = [
+            Claims(self._connection, self.queues, part, max_crashes=crashes, holdings=holdings) for part in parts[1:]
+        ]
         self.reset()
 
     def serve(self, queues: Collection[str]) -> None:
@@ -157,9 +172,11 @@ class Claims:
                 del with_room[0]
         self._short.clear()
 
-    async def claim(self, worker: UUID, limit: int, limits: Mapping[str, int]) -> list[Record]:
+    async def claim(
+        self, worker: UUID, limit: int, limits: Mapping[str, int], *, looks_ahead: bool = False
+    ) -> list[Record]:
         """Claim up to `limit` due jobs, and from a queue in `limits` no more than its limit; of each queue, the most
-        urgent first.
+        urgent first. If it `looks_ahead`, and finds fewer, `next_due_in` is known then.
 
         Returns rows of claim.sql, from one group of queues: other groups may have more, unless it `is_dry`. No row: no
         group has any. After an error the outcome is unknown: the rows may have been claimed, and are then rescued with
@@ -170,7 +187,7 @@ class Claims:
         began = time.monotonic()
         rows: list[Record] = []
         for group in sorted(self.groups, key=lambda group: group.rests_until > began):
-            rows = await self._claim_from(group, worker, limit, limits)
+            rows = await self._claim_from(group, worker, limit, limits, looks_ahead=looks_ahead)
             if len(rows) < limit:
                 self._short.add(group)
             else:
@@ -181,7 +198,9 @@ class Claims:
         self.took = time.monotonic() - began
         return rows
 
-    async def _claim_from(self, group: Group, worker: UUID, limit: int, limits: Mapping[str, int]) -> list[Record]:
+    async def _claim_from(
+        self, group: Group, worker: UUID, limit: int, limits: Mapping[str, int], *, looks_ahead: bool
+    ) -> list[Record]:
         if len(self.groups) > 1:
             self.groups.remove(group)
             self.groups.append(group)
@@ -192,6 +211,7 @@ class Claims:
             return []
         lanes = [Lane(queue, priority) for queue in queues for priority in PRIORITIES]
         starts = [cursors.start(lane, rescan=rescan) for lane in lanes]
+        number = self.holdings.number()
         began = time.monotonic()
         rows = await self._connection.fetch(
             "claim",
@@ -206,12 +226,18 @@ class Claims:
             worker,
             cursors.is_untagged and group.took > SLOW_SCAN,
             self.last_chance,
+            number,
+            self.holdings.over(),
+            looks_ahead,
         )
         ended = time.monotonic()
         group.took = ended - began
         told = rows.pop()
         if told["looked_until"] is None:
             raise NotLeased("The worker's lease has expired. Nothing was claimed.")
+        if rows:
+            self.holdings.claimed(number, len(rows))
+        group.next_due_at = math.inf if told["wait"] is None else ended + told["wait"].total_seconds()
         self.looked_until = told["looked_until"]
         if told["paused"] or self.paused:
             self.paused = self.paused.difference(queues).union(told["paused"])
@@ -229,6 +255,7 @@ class Claims:
             xmin=told["xmin"],
         )
         cursors.record(scan, rescan=rescan, took=group.took)
+        group.has_looked_behind = rescan
         if self._clock.has_gone_back(self.looked_until, began, ended):
             log.warning("server_clock_went_back", what="the claims scan again from the beginning")
             self.reset()  # new jobs fall due behind the positions that were reached  # seam: clock set back
@@ -246,7 +273,12 @@ class Claims:
 
     async def claim_alone(self, worker: UUID) -> list[Record]:
         """Claim one due job on its last chance, for a worker without jobs; `claim` never claims one."""
-        return await self._connection.fetch("claim_alone", *self._lanes(), self.tasks, self.last_chance, worker)
+        number = self.holdings.number()
+        lanes = self._lanes()
+        rows = await self._connection.fetch("claim_alone", *lanes, self.tasks, self.last_chance, worker, number)
+        if rows:
+            self.holdings.claimed(number, len(rows))
+        return rows
 
     def _lanes(self) -> tuple[list[str], list[int]]:
         queues = self.queues
@@ -257,10 +289,27 @@ class Claims:
         """The jobs that this worker has claimed unknowingly, by a claim whose answer was lost. Rows as of `claim`."""
         return await self._connection.fetch("adopt", worker, list(known))
 
-    async def until_next(self) -> timedelta | None:
-        """The time until the next waiting job falls due; None if there is none."""
-        wait: timedelta | None = (await self._connection.fetch("next_due", self.queues))[0]["wait"]
-        return wait
+    async def trim(self, worker: UUID, rows: Iterable[Record]) -> None:
+        """Shorten the rows of large claims most of whose jobs have ended. `rows`: what the worker has not ended."""
+        if kept := self.holdings.trim(rows):
+            ids = [(one, number) for number, left in kept.items() for one in left]
+            await self._connection.fetch(
+                "trim_holdings", worker, [*kept], [one for one, _ in ids], [number for _, number in ids]
+            )
+            self.holdings.trimmed(kept)
+
+    @property
+    def has_looked_behind(self) -> bool:
+        """Whether the last claims began behind all jobs that could have been missed."""
+        return all(group.has_looked_behind for group in self.groups) and all(
+            claims.has_looked_behind for claims in self.apart
+        )
+
+    def next_due_in(self) -> float:
+        """The seconds until the next job falls due, as the last claims saw it that looked ahead; else infinite."""
+        now = time.monotonic()
+        mine = min((group.next_due_at for group in self.groups), default=math.inf) - now
+        return max(min([mine, *(claims.next_due_in() for claims in self.apart)]), 0.0)
 
 
 def _reached(

@@ -29,7 +29,7 @@ RELEASE_TIMEOUT: Final = 1.0
 
 
 async def _nothing_to_reset(_connection: object) -> None:
-    """Do nothing: a pooler in transaction mode keeps no session state between transactions."""
+    """Do nothing. Rowlock's own statements change no session, and a pooler in transaction mode keeps none."""
 
 
 class PoolUse(NamedTuple):
@@ -104,7 +104,7 @@ class ClientPool:
                         timeout=sessions.CONNECT_TIMEOUT,
                         command_timeout=None if self._is_patient else sessions.LONG_QUERY_TIMEOUT,
                         connection_class=sessions.Direct if self._settings.listen else sessions.Pooled,
-                        reset=None if self._settings.listen else _nothing_to_reset,
+                        reset=None if self._is_patient and self._settings.listen else _nothing_to_reset,
                         server_settings={"application_name": f"rowlock {self._purpose}"}
                         | (sessions.SERVER_KEEPALIVE if self._settings.listen else {}),
                     )

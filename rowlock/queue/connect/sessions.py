@@ -232,6 +232,7 @@ class ControlConnection:
         self._on_wakeup: Callable[[str], None] | None = None
         self._channel = WAKEUP_CHANNEL
         self._on_connect: Callable[[], None] | None = None
+        self._on_loss: Callable[[], None] | None = None
         self._on_return: tuple[str, float] | None = None
         self._away_since: float | None = None
         self._connects = Counter[str]() if connects is None else connects
@@ -239,6 +240,10 @@ class ControlConnection:
     def on_connect(self, call: Callable[[], None]) -> None:
         """Call this after each connection that replaces a lost one."""
         self._on_connect = call
+
+    def on_loss(self, call: Callable[[], None]) -> None:
+        """Call this after each end of a connection: one that waits for notifications would not notice it otherwise."""
+        self._on_loss = call
 
     def on_return(self, name: str, away: float) -> None:
         """Run `<name>.sql` before any other statement once the database is back after an outage of `away` seconds.
@@ -352,11 +357,16 @@ class ControlConnection:
             except BaseException:
                 connection.terminate()  # it would seem to listen, but receive nothing
                 raise
+        connection.add_termination_listener(self._ended)
         self._connection = connection
         self._connects[self._purpose] += 1
         if self._on_connect is not None:
             self._on_connect()
         return connection
+
+    def _ended(self, _connection: object) -> None:
+        if self._on_loss is not None:
+            self._on_loss()
 
     async def _add_listener(self, connection: asyncpg.Connection[Record], wake: Callable[[str], None]) -> None:
         await connection.add_listener(

@@ -62,6 +62,7 @@ INVARIANTS: Final[dict[str, tuple[str, ...]]] = {
         "live job whose columns disagree",
         "live job from the future",
         "two live jobs with one key",
+        "running job that nobody holds",
         "waiting job whose time is over",
     ),
     "audit_schedules": ("schedule left behind", "schedule whose last job is nowhere"),

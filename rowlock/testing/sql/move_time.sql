@@ -7,8 +7,8 @@
 -- collide with neighbouring keys. Locks: every row. Scans whole tables: a test's tables are small.
 WITH moved_job AS (
     UPDATE rowlock.job
-       SET run_at = run_at - $1::interval, created_at = created_at - $1::interval, started_at = started_at - $1::interval,
-           ends_at = ends_at - $1::interval, expires_at = expires_at - $1::interval, deadline = deadline - $1::interval,
+       SET run_at = run_at - $1::interval, due_at = due_at - $1::interval, created_at = created_at - $1::interval,
+           started_at = started_at - $1::interval, ends_at = ends_at - $1::interval, expires_at = expires_at - $1::interval, deadline = deadline - $1::interval,
            cancel_requested_at = cancel_requested_at - $1::interval
 ), moved_finished_job AS (
     UPDATE rowlock.finished_job

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 BATCH: Final = 500
+UNHELD_PAGES: Final = 8192
+"""How much of the table of live jobs `orphans` reads each time: 64 MB of the usual pages."""
 
 
 async def rescue(connection: ControlConnection, counts: Counts, *, max_crashes: int, orphans: bool = False) -> Steps:
-    """Rescue the jobs of workers whose lease has run out, or, for `orphans`, of workers without a row."""
+    """Rescue the jobs of workers whose lease has run out, or, for `orphans`, also of workers without a row.
+
+    `orphans` first writes down running jobs that no worker holds.
+    """
+    if orphans and (jobs := (await connection.fetch("hold_unheld", UNHELD_PAGES))[0]["jobs"]):
+        log.warning("jobs_unheld", count=jobs, what="the table holding did not list these running jobs; now it does")
     while True:
         rows = await connection.fetch("rescue", max_crashes, BATCH, orphans)
         if rows:

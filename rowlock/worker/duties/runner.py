@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,7 @@ from rowlock.worker.duties.unclaimed import warn_of_unclaimed
 from rowlock.worker.duties.waiters import forget_waiters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from rowlock.queue.claim.claims import Claims
     from rowlock.queue.connect.database import Database
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logs.get_logger("rowlock.worker")
 
-LOOK_EVERY: Final = 1.0
+PAUSE_FIRST: Final = 1.0
 PAUSE_MOST: Final = 5.0
 """The longest pause between two tries while the database does not answer, in seconds."""
 NET_EVERY: Final = 60.0
@@ -82,10 +83,23 @@ class Duties:
             "backlog": partial(one_step, self._statistics.begin_sampling),
         }
         self._begun: dict[str, Steps] = {}
-        connection.on_return("hold_rescues", AWAY_SHARE * database.settings.lease.total_seconds())
+        self._noticed: set[str] = set()
+        self._has_noticed = asyncio.Event()
+
+    @property
+    def wanted(self) -> list[str]:
+        """The duties that this worker can begin. One that is quiet or stops leaves the suspects to another worker."""
+        may_be_wanted = self._alone.may_be_wanted
+        return [name for name in self._duties if name not in self._begun and (name != "suspects" or may_be_wanted)]
+
+    def notice(self, duties: Iterable[str]) -> None:
+        """Note that these duties are due."""
+        self._noticed.update(duties)
+        if self._noticed:
+            self._has_noticed.set()
 
     async def run(self) -> None:
-        """Look for a due duty once a second until cancelled. Log a failure and try again next time."""
+        """Do the duties that are noticed, until cancelled. Log a failure, and go on with what is noticed next."""
         try:
             await self._run()
         finally:
@@ -103,9 +117,9 @@ class Duties:
         loop = asyncio.get_running_loop()
         restore_at = loop.time()
         net_at = loop.time() + NET_EVERY
-        pause = LOOK_EVERY
+        pause = PAUSE_FIRST
         while True:
-            is_idle = False
+            has_failed = is_idle = False
             try:
                 if loop.time() >= restore_at:
                     restore_at = loop.time() + NET_EVERY
@@ -115,25 +129,29 @@ class Duties:
                     began = loop.time()
                     await look_behind(self._connection, self._claims, self._counts)
                     net_at = loop.time() + max(NET_EVERY, NET_SHARE * (loop.time() - began))
-                pause = LOOK_EVERY
+                pause = PAUSE_FIRST
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                 log.warning("duties_failed", error=type(error).__name__, detail=message(error))
-                is_idle = True
+                has_failed = True
                 if not isinstance(error, asyncpg.LockNotAvailableError):
                     pause = min(pause * 2, PAUSE_MOST)
-            if is_idle:
+            if has_failed:
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+            elif is_idle:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(min(restore_at, net_at) - loop.time(), 0)):
+                        await self._has_noticed.wait()
 
     async def _take_step(self) -> bool:
-        """Begin a due duty, and do one step of those that have begun, in turn. Return whether there was one.
+        """Begin the due duties, and do one step of those that have begun, in turn. Return whether there was one.
 
         A duty that fails, or that would wait for a lock, ends until it is due again.
         """
-        duties, begun = self._duties, self._begun
-        # A worker that is quiet or stops leaves the suspects to another worker.
-        wanted = [name for name in duties if name not in begun and (name != "suspects" or self._alone.may_be_wanted)]
-        rows = await self._connection.fetch("claim_duty", wanted)
-        begun |= {row["name"]: duties[row["name"]]() for row in rows}
+        begun = self._begun
+        wanted, self._noticed = [name for name in self.wanted if name in self._noticed], set()
+        self._has_noticed.clear()
+        rows = await self._connection.fetch("claim_duties", wanted) if wanted else []
+        begun |= {row["name"]: self._duties[row["name"]]() for row in rows}
         if not begun:
             return False
         name = next(iter(begun))
@@ -150,4 +168,4 @@ class Duties:
             log.warning("rows_restored", rows=[row["restored"] for row in rows])
 
 
-__all__ = ["Duties"]
+__all__ = ["AWAY_SHARE", "Duties"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -36,6 +37,8 @@ MARKS: Final = 2
 SHARE: Final = 50
 """A duty rests this many times as long as it took, so that it uses at most a fiftieth of a connection's time."""
 LONGEST: Final = 120.0
+FORGET_EVERY: Final = 600.0
+"""How often a worker removes old slots, in seconds."""
 
 BY_TIME: Final = {
     "enable_seqscan": "off",
@@ -53,6 +56,7 @@ class StatisticsDuty:
     def __init__(self, connection: ControlConnection, database: Database) -> None:
         self._connection = connection
         self._database = database
+        self._forget_at = 0.0
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def begin_counting(self) -> None:
@@ -71,9 +75,12 @@ class StatisticsDuty:
                 await running
 
     async def count(self) -> None:
-        """Count what ended since the last run, count once more what ended two minutes ago, and remove old slots."""
+        """Count what ended since the last run, and again what ended two minutes ago. Now and then remove old slots."""
         while not await self._count_part():
             pass
+        if (now := time.monotonic()) < self._forget_at:
+            return
+        self._forget_at = now + FORGET_EVERY
         steps, kept = list(STEPS), list(STEPS.values())
         async with self._database.transaction(plan=BY_INDEX, timeout=LONGEST) as transaction:
             await transaction.run("forget_statistics", steps, kept)
@@ -99,10 +106,12 @@ class StatisticsDuty:
             spans = {name: _next_part(marks[name], due[name], now) for name in due if marks[name] < due[name]}
             if not spans:
                 return True
+            counted = 0
             for since, until in set(spans.values()):
-                await transaction.run("count_finished", SHORTEST_STEP, since, until, MOST_NAMED)
+                [found] = await transaction.run("count_finished", SHORTEST_STEP, since, until, MOST_NAMED)
+                counted += found["slots"]
             since, until = min(begin for begin, _ in spans.values()), max(end for _, end in spans.values())
-            for shorter, longer in pairwise(STEPS):
+            for shorter, longer in pairwise(STEPS) if counted else ():
                 await transaction.run("add_up_statistics", longer, shorter, slot_of(since, longer), until, MOST_NAMED)
             await transaction.run("move_statistics", list(spans), [until for _, until in spans.values()])
         return all(until == due[name] for name, (_, until) in spans.items())

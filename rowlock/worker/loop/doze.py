@@ -1,9 +1,8 @@
-"""Idle waiting: poll while jobs keep arriving, then sleep until NOTIFY.
+"""Idle waiting: poll while many jobs arrive, and sleep until NOTIFY while few do.
 
 A commit that sends a NOTIFY takes a lock of the whole server, so enqueues notify only if a worker is marked as idle.
-The mark follows the rate of arrivals, not each job: it is set after a while without jobs, and removed when many jobs
-arrive. A worker polls in both cases: a lost notification costs one poll interval. A marked worker tests whether
-notifications reach it.
+The mark follows the rate of arrivals, not each job: it is set while few jobs arrive, and removed when many do. A marked
+worker tests whether notifications reach it, and claims when one comes, when a job falls due, and now and then.
 """
 
 from __future__ import annotations
@@ -25,9 +24,12 @@ if TYPE_CHECKING:
 PAUSE_FIRST: Final = 0.002
 PAUSE_BUSY_MOST: Final = 0.02
 QUIET_SECONDS: Final = 0.1
-"""A worker that finds no job for this long marks itself as idle."""
+"""The rate of arrivals is measured over this long. A worker that finds no job for as long marks itself as idle."""
 BUSY_JOBS_PER_SECOND: Final = 200
-"""At more arrivals than this the worker removes the mark: polling every few milliseconds finds as many, for free."""
+"""At more arrivals than this the worker removes the mark: polling every few milliseconds finds as many, for free. At
+less than half of it, the worker marks itself."""
+HEARING_SHARE: Final = 10
+"""A worker that notifications reach polls this many times as rarely as one that they do not reach."""
 
 
 class Doze:
@@ -46,6 +48,7 @@ class Doze:
         self._pause = PAUSE_FIRST
         self._dry_since = time.monotonic()
         self._window_began, self._window_jobs = time.monotonic(), 0
+        self._per_second = 0.0
 
     def wake(self, _queue: str = "") -> None:
         """End the wait because there may be work; or end the next wait, if the worker does not wait now."""
@@ -61,6 +64,11 @@ class Doze:
         self._ear.begin()
         self.wake()
 
+    @property
+    def may_sleep(self) -> bool:
+        """Whether the next wait may be long: then the claim before it looks ahead."""
+        return self._is_marked or not self._may_listen
+
     def before_claim(self) -> None:
         """Forget earlier wake-ups: the coming claim sees their work. A later wake-up may mean work that it misses."""
         self._awake.clear()
@@ -73,9 +81,9 @@ class Doze:
             self._window_jobs += jobs
         if now - self._window_began < QUIET_SECONDS:
             return
-        pace = self._window_jobs / (now - self._window_began)
+        self._per_second = self._window_jobs / (now - self._window_began)
         self._window_began, self._window_jobs = now, 0
-        if pace > BUSY_JOBS_PER_SECOND:
+        if self._per_second > BUSY_JOBS_PER_SECOND:
             await self.busy()
 
     async def busy(self) -> None:
@@ -88,7 +96,7 @@ class Doze:
         """Wait until there may be work again. The mark names no paused queues, so enqueues to these do not notify."""
         if self._is_marked and self._marked != sorted(self._claims.open_queues):
             await self.busy()
-        if not self._is_marked and self._may_listen and time.monotonic() - self._dry_since >= QUIET_SECONDS:
+        if not self._is_marked and self._may_listen and self._is_quiet:
             self._marked = sorted(self._claims.open_queues)
             await self._connection.fetch("mark_idle", self._worker, self._marked)
             self._is_marked = True
@@ -96,16 +104,27 @@ class Doze:
             return  # to claim once more: jobs enqueued before the mark did not notify
         if self._is_marked and not await self._ear.test():
             return
-        most = self._poll if self._is_marked or not self._may_listen else PAUSE_BUSY_MOST
-        pause = self._pause = min(self._pause * 2, most)
-        if self._is_marked or not self._may_listen:
-            due = await self._claims.until_next()  # seam: next due
-            if due is not None:
-                pause = min(pause, max(due.total_seconds(), 0.0))
-        if self._is_marked:
-            pause = min(pause, self._ear.due_in())  # seam: listening
         try:
-            async with asyncio.timeout(pause):
+            async with asyncio.timeout(self._longest_pause()):
                 await self._awake.wait()
         except TimeoutError:
             return
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether few jobs arrive, or none."""
+        now = time.monotonic()
+        if now - self._dry_since >= QUIET_SECONDS:
+            return True
+        return now - self._window_began < QUIET_SECONDS and self._per_second < BUSY_JOBS_PER_SECOND / 2
+
+    def _longest_pause(self) -> float:
+        """How long to wait for a notification, in seconds."""
+        if not self.may_sleep:
+            pause = self._pause = min(self._pause * 2, PAUSE_BUSY_MOST)
+            return pause
+        pause = self._poll
+        if self._is_marked and self._claims.has_looked_behind:
+            pause *= HEARING_SHARE
+        pause = min(pause, self._claims.next_due_in())  # seam: next due
+        return min(pause, self._ear.due_in()) if self._is_marked else pause  # seam: listening

@@ -49,6 +49,8 @@ ADOPT_EVERY: Final = 5.0
 Likewise after a reconnect: another server may have lost outcomes of this worker, whose jobs still run there."""
 ADOPT_NET: Final = 60.0
 """How often the loop looks for them in any case: behind a pooler a failover causes no reconnect."""
+TRIM_EVERY: Final = 5.0
+"""How often the loop shortens what is written down of large claims most of whose jobs have ended, in seconds."""
 BLOCKED_SECONDS: Final = 5.0
 """The delay of a job that is released because its earlier attempt still runs here: another worker may claim it after
 that, or the earlier attempt may have ended."""
@@ -86,6 +88,7 @@ class MainLoop:
         self._loop = asyncio.get_running_loop()
         self._adopt_until = self._adopt_at = 0.0
         self._adopt_net_at = self._loop.time() + ADOPT_NET
+        self._trim_at = self._loop.time() + TRIM_EVERY
         self._turns = 0
 
     def look_for_unknown(self) -> None:
@@ -117,6 +120,9 @@ class MainLoop:
         now = self._loop.time()
         if now < self._adopt_until or now >= self._adopt_net_at or self._slots.doubled:
             await self._adopt()
+        if now >= self._trim_at:
+            self._trim_at = now + TRIM_EVERY
+            await self._claims.trim(self._lease.worker, [*self._slots.rows, *self._finishes.rows])
         for attempt in self._slots.take_ready(older_than=STALE_SECONDS):
             self._release(attempt)
         if self._orders.is_quiet:
@@ -180,7 +186,7 @@ class MainLoop:
             if room <= 0 or (found and self._takes_no_more):
                 continue
             asked_at = steady.seconds()
-            rows = await claims.claim(self._lease.worker, room, self._slots.limits())
+            rows = await claims.claim(self._lease.worker, room, self._slots.limits(), looks_ahead=self._doze.may_sleep)
             self._counts.note_claim(rows, claims.looked_until, claims.took)
             self._take_on(rows, asked_at)
             found += len(rows)

@@ -35,7 +35,7 @@ _EVENTS: Final = {
 
 
 class Orders:
-    """Read operators' orders once a second, and apply changes. A queue's pause needs no order: each claim checks it.
+    """Read operators' orders, and apply changes. A queue's pause needs no order: each claim checks it.
 
     `state` is whether this worker claims jobs (`running`), claims none (`quiet`), or stops (`stopping`). Each shift
     begins with the state of the shift before. An order to stop calls `stop`.
@@ -63,12 +63,19 @@ class Orders:
         self._seen_at: dict[str, float] = {}
         self._has_warned = False
         self._discover_at = 0.0
+        self._told: str | None = None
 
-    async def look(self, connection: ControlConnection) -> None:
-        """Discover queues for the wildcards if that is due, and read the orders."""
+    async def look(self, connection: ControlConnection, told: str | None) -> None:
+        """Discover queues for the wildcards if that is due. Read the orders if they have changed.
+
+        `told`: what look.sql tells of them, or None if that is unknown.
+        """
         if self._served.wildcards and time.monotonic() >= self._discover_at and await self.discover(connection):
             await connection.fetch("serve", self._worker, self._claims.queues)
-        await self.read(connection)
+            told = None
+        if told is None or told != self._told:
+            await self.read(connection)
+            self._told = told
 
     async def read(self, connection: ControlConnection) -> None:
         """Read and apply the orders. A limit that an operator gave a queue overrides the worker's own option."""

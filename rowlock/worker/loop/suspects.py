@@ -25,8 +25,6 @@ log = logs.get_logger("rowlock.worker")
 ENOUGH_SECONDS: Final = 5.0
 """After this long of jobs that run alone, the worker runs other jobs again, in turn with those that run alone."""
 STEP_SECONDS: Final = 1.0
-IDLE_EVERY: Final = 1.0
-"""How often an idle worker looks for such a job without the duty: it has no other job that must end first."""
 
 
 class Alone:
@@ -58,7 +56,7 @@ class Alone:
         self._wake = wake
         self._is_wanted = False
         self._until: float | None = None  # None until the first such job is claimed
-        self._looked_at = 0.0
+        self._may_be_due = False
 
     @property
     def is_wanted(self) -> bool:
@@ -84,12 +82,17 @@ class Alone:
             log.info("claims_resumed")
         self._is_wanted, self._until = False, None
 
+    def notice(self) -> None:
+        """Note that such a job may be due. An idle worker claims it without the duty: no other job must end first."""
+        self._may_be_due = True
+        if self._slots.is_empty:
+            self._wake()
+
     async def begin_if_idle(self) -> bool:
-        """Claim such a job if the worker is idle, once in `IDLE_EVERY`. False if none is due, or it is too early."""
-        now = steady.seconds()
-        if now - self._looked_at < IDLE_EVERY or not self._slots.is_empty or self._finishes.known():
+        """Claim such a job if one may be due and the worker is idle. False if it claims none."""
+        if not self._may_be_due or not self._slots.is_empty or self._finishes.known():
             return False
-        self._looked_at = now
+        self._may_be_due = False
         return await self.begin()
 
     async def begin(self) -> bool:

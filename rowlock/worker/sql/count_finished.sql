@@ -4,7 +4,7 @@
 -- $1 length of a slot in seconds integer   $2 from, the beginning of a slot   $3 until
 -- $4 how many queues and tasks are counted apart in a slot: those that it has already, then the most frequent
 --
--- Index: finished_job_finished_at and attempt_finished_at (BRIN), statistic_pkey. Run it with sequential scans off: the
+-- Returns how many slots it has written. Index: finished_job_finished_at and attempt_finished_at (BRIN), statistic_pkey. Run it with sequential scans off: the
 -- planner may still believe that today's partition is empty. Locks: the rows that it writes, in their order.
 WITH fact AS MATERIALIZED (
     SELECT date_bin($1::integer * interval '1 second', finished_at, 'epoch') AS at, queue, task, state,
@@ -48,19 +48,22 @@ WITH fact AS MATERIALIZED (
             GROUP BY 1, 2, 3, 4, 5
            ) AS by_bucket
      GROUP BY at, queue, task
+), written AS (
+    INSERT INTO rowlock.statistic AS kept (at, step, queue, task, {{slot_counts}})
+    SELECT {{summed_slot}}
+      FROM (
+           SELECT at, queue, task,
+                  coalesce(sum(jobs) FILTER (WHERE state = 'succeeded'), 0) AS succeeded,
+                  coalesce(sum(jobs) FILTER (WHERE state = 'failed'), 0) AS failed,
+                  coalesce(sum(jobs) FILTER (WHERE state = 'cancelled'), 0) AS cancelled,
+                  coalesce(sum(jobs) FILTER (WHERE state = 'expired'), 0) AS expired,
+                  coalesce(sum(jobs) FILTER (WHERE state = 'error'), 0) AS errors
+             FROM named
+            GROUP BY at, queue, task
+           ) AS summed
+      LEFT JOIN timed USING (at, queue, task)
+     ORDER BY 1, 3, 4
+        {{larger_count}}
+    RETURNING at
 )
-INSERT INTO rowlock.statistic AS kept (at, step, queue, task, {{slot_counts}})
-SELECT {{summed_slot}}
-  FROM (
-       SELECT at, queue, task,
-              coalesce(sum(jobs) FILTER (WHERE state = 'succeeded'), 0) AS succeeded,
-              coalesce(sum(jobs) FILTER (WHERE state = 'failed'), 0) AS failed,
-              coalesce(sum(jobs) FILTER (WHERE state = 'cancelled'), 0) AS cancelled,
-              coalesce(sum(jobs) FILTER (WHERE state = 'expired'), 0) AS expired,
-              coalesce(sum(jobs) FILTER (WHERE state = 'error'), 0) AS errors
-         FROM named
-        GROUP BY at, queue, task
-       ) AS summed
-  LEFT JOIN timed USING (at, queue, task)
- ORDER BY 1, 3, 4
-    {{larger_count}}
+SELECT count(*) AS slots FROM written

@@ -2,7 +2,7 @@
 -- → expired for the rest, which never started.
 --
 -- $1 how many at most   Returns one row a job: id, task, queue and its state.
--- Index: job_ends. Locks: the rows that it deletes, skipping rows that other sessions have locked.
+-- Index: job_ends, past running jobs whose time is over. Locks: the rows that it deletes, skipping rows that other sessions have locked.
 WITH overdue AS MATERIALIZED (
     SELECT id
       FROM rowlock.job
@@ -13,7 +13,7 @@ WITH overdue AS MATERIALIZED (
 ), gone AS (
     DELETE FROM rowlock.job
      WHERE id = ANY(ARRAY(SELECT overdue.id FROM overdue))
-    RETURNING {{archived_columns}}, errors, crashes,
+    RETURNING {{waiting_columns}}, errors, crashes,
               CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
                    WHEN deadline <= now() THEN 'failed'
                    ELSE 'expired' END AS state,

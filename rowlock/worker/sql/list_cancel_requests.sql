@@ -1,5 +1,5 @@
 -- The running jobs of one worker whose cancel is requested. $1 the worker.
--- Index: job_cancel, which contains only these jobs: nearly nothing to read without cancel requests.
+-- Index: job_cancel, which contains only the jobs of all workers whose cancel is requested: usually none.
 SELECT id, attempt, cancel_reason
   FROM rowlock.job
  WHERE worker = $1::uuid

@@ -11,15 +11,20 @@
 -- $1 max_crashes for tasks without their own   $2 how many jobs at most   $3 whether to look for jobs of workers without a row
 --
 -- Returns one row per rescued job: id, task, queue, worker, attempt, and whether it is now in quarantine (failed).
--- Index: job_running, for the expired workers only, and task_pkey. $3 walks all of job_running: the caller uses it rarely.
+-- Index: holding_pkey, for the expired workers only, job_pkey, for what they held, and task_pkey.
 -- Without an order: to get one cheaply, the planner would walk a whole index of a long queue, every second.
--- The re-checks use `worker IS NOT NULL`: with `state = 'running'` the planner could walk job_running instead of job_pkey.
 -- Locks: the rescued rows, skipping rows that other sessions have locked.
 WITH cut AS (
     -- seam: lease cut
     UPDATE rowlock.worker SET expires_at = clock_timestamp() + lease WHERE expires_at > clock_timestamp() + lease
 ), expired AS MATERIALIZED (
     SELECT id FROM rowlock.worker WHERE expires_at < now()
+), gone AS MATERIALIZED (
+    SELECT expired.id FROM expired  -- seam: expired leases
+     UNION ALL
+    SELECT DISTINCT holding.worker
+      FROM rowlock.holding
+     WHERE $3::boolean AND NOT EXISTS (SELECT FROM rowlock.worker WHERE worker.id = holding.worker)
 ), held AS MATERIALIZED (
     SELECT id, task, queue, worker, attempt, crashes, started_at,
            NOT EXISTS (
@@ -32,19 +37,13 @@ WITH cut AS (
                 WHEN $1 = 1 THEN true
                 ELSE (SELECT beside.id
                         FROM rowlock.job AS beside
-                       WHERE beside.state = 'running' AND beside.worker = job.worker AND beside.id <> job.id
+                       WHERE beside.id = ANY(ARRAY({{held_ids}} WHERE holding.worker = job.worker))
+                         AND beside.worker = job.worker AND beside.id <> job.id
                        LIMIT 1) IS NULL  -- seam: alone
            END AS is_last_chance
       FROM rowlock.job
-     WHERE state = 'running'
-       AND worker = ANY(
-           ARRAY(SELECT expired.id FROM expired)  -- seam: expired leases
-           || CASE WHEN $3::boolean THEN ARRAY(
-                  SELECT other.worker FROM rowlock.job AS other
-                   WHERE other.state = 'running'
-                     AND NOT EXISTS (SELECT FROM rowlock.worker WHERE worker.id = other.worker)
-              ) END
-       )
+     WHERE id = ANY(ARRAY({{held_ids}} WHERE holding.worker = ANY(ARRAY(SELECT gone.id FROM gone))))
+       AND worker = ANY(ARRAY(SELECT gone.id FROM gone))
        AND NOT EXISTS (
            SELECT FROM rowlock.duty
             -- seam: outage

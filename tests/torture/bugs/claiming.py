@@ -18,8 +18,8 @@ BUGS: Final = (
         name="notifications without a poll",
         promise="a job that falls due is started, also if no notification says so",
         changes=(
-            Change(seam="next due", new="due, pause = None, 3600.0"),
-            Change(seam="listening"),
+            Change(seam="next due", new="pause = 3600.0"),
+            Change(seam="listening", new="return pause"),
         ),
         engine=Pytest(file="tests/db/test_worker_order.py"),
         rule="test_a_job_runs_at_about_its_time_and_not_at_the_next_poll",
@@ -47,6 +47,20 @@ BUGS: Final = (
         changes=(Change(seam="adopting", new="if True:"),),
         engine=Pytest(file="tests/db/test_outages.py"),
         rule="test_jobs_of_a_claim_whose_answer_was_lost_run_without_waiting_for_the_lease",
+    ),
+    Bug(
+        name="claims that do not write down what they take",
+        promise="the jobs of a dead worker are found without a search of the whole table",
+        changes=(Change(seam="held", old="WHERE counted.jobs > 0", new="WHERE false"),),
+        engine=Pytest(file="tests/db/test_holdings.py"),
+        rule="test_a_claim_writes_down_what_its_worker_holds_until_all_of_it_has_ended",
+    ),
+    Bug(
+        name="rows of another server's outcomes removed",
+        promise="jobs whose outcomes a server lost are found again by their worker",
+        changes=(Change(seam="keep what is held"),),
+        engine=Pytest(file="tests/db/test_holdings.py"),
+        rule="test_after_a_reconnect_the_rows_stay_of_what_another_server_may_not_know_to_have_ended",
     ),
     Bug(
         name="claim without locks",

@@ -13,8 +13,8 @@ BUGS: Final = (
         changes=(
             Change(
                 seam="expired leases",
-                new="ARRAY(SELECT slow.worker FROM rowlock.job AS slow\n"
-                "       WHERE slow.state = 'running' AND slow.started_at < now() - interval '3 seconds')",
+                new="SELECT slow.worker AS id FROM rowlock.job AS slow\n"
+                "     WHERE slow.state = 'running' AND slow.started_at < now() - interval '3 seconds'",
             ),
         ),
         engine=KILLS,

@@ -14,7 +14,9 @@ BUGS: Final = (
     Bug(
         name="cancels that running jobs are not told",
         promise="a running job whose cancel was requested is stopped",
-        changes=(Change(seam="cancel requests", new="if not rows:"),),
+        changes=(
+            Change(seam="cancel requests", old="worker = $1::uuid", new="worker IS NULL AND $1::uuid IS NOT NULL"),
+        ),
         engine=_OVERTIME,
         rule="cancels not heard",
         needs=("cancels not heard: handlers that had long to go",),

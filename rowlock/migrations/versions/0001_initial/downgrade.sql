@@ -37,6 +37,6 @@ DROP TABLE rowlock.statistic_mark, rowlock.backlog, rowlock.statistic
 --;
 DROP TABLE rowlock.waiter, rowlock.progress, rowlock.attempt_log, rowlock.duty, rowlock.idle_worker, rowlock.worker,
     rowlock.attempt, rowlock.finished_job, rowlock.queue, rowlock.task, rowlock.idempotency_key, rowlock.unique_key,
-    rowlock.job
+    rowlock.holding, rowlock.job
 --;
 DROP FUNCTION rowlock.is_metadata(jsonb)

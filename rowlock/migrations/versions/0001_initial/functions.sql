@@ -372,8 +372,11 @@ BEGIN
                     UPDATE rowlock.job AS j
                        -- seam: replaced priority
                        SET queue = enqueue.queue, task = enqueue.task, priority = enqueue.priority,
-                           run_at = CASE WHEN pg_current_xact_id() IS NOT NULL THEN
+                           run_at = CASE WHEN j.state = 'blocked' THEN j.run_at WHEN pg_current_xact_id() IS NOT NULL THEN
                                -- seam: replaced time
+                               greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))
+                           END,
+                           due_at = CASE WHEN j.state = 'blocked' THEN
                                greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))
                            END,
                            max_attempts = enqueue.max_attempts, timeout = enqueue.timeout, args = enqueue.args,

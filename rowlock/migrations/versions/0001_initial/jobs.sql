@@ -9,6 +9,10 @@ $$
 --;
 -- `args_version`: the task version of the arguments.
 -- Live jobs only: a finished one moves to finished_job in the transaction that finishes it.
+-- No index names a column that a claim writes (state, worker, attempt, started_at), neither as a key nor in its condition. So
+-- a claim is a heap-only update (HOT): it writes to no index, and leaves nothing in one for vacuum. The fill factor leaves
+-- room for the second version of each row in its page.
+-- A blocked job has the run_at 'infinity', which no claim reaches; `due_at` keeps its own due time until it is released.
 -- Wide data (errors, tracebacks, results) lives elsewhere; a null column costs only a bit.
 CREATE TABLE rowlock.job (
     id           uuid NOT NULL,
@@ -19,6 +23,7 @@ CREATE TABLE rowlock.job (
     expires_at   timestamptz,
     deadline     timestamptz,
     cancel_requested_at timestamptz,
+    due_at       timestamptz,
     worker       uuid,
     timeout      interval,
     attempt      integer NOT NULL DEFAULT 0,
@@ -40,40 +45,59 @@ CREATE TABLE rowlock.job (
     CONSTRAINT job_pkey PRIMARY KEY (id),
     CONSTRAINT job_state_is_live CHECK (state IN ('blocked', 'queued', 'running')),
     CONSTRAINT job_worker_iff_running CHECK ((state = 'running') = (worker IS NOT NULL)),
+    CONSTRAINT job_blocked_is_out_of_reach CHECK (
+        CASE state WHEN 'blocked' THEN due_at IS NOT NULL AND run_at = 'infinity' ELSE due_at IS NULL END
+    ),
     CONSTRAINT job_priority_0_to_9 CHECK (priority BETWEEN 0 AND 9),
     CONSTRAINT job_attempts_count_up CHECK (attempt >= 0 AND errors >= 0 AND max_attempts >= 1),
     CONSTRAINT job_queue_length CHECK (length(queue) BETWEEN 1 AND 48),
     -- Every client can read each time, in each time zone; and Python has no infinite times. The same in each table.
     CONSTRAINT job_is_readable CHECK (
-        greatest(run_at, created_at, started_at, ends_at, expires_at, deadline, cancel_requested_at) < '9999-12-31 00:00:00+00'
-        AND least(run_at, created_at, started_at, expires_at, deadline, cancel_requested_at) >= '0001-01-02 00:00:00+00'
+        greatest(coalesce(due_at, run_at), created_at, started_at, ends_at, expires_at, deadline, cancel_requested_at)
+        < '9999-12-31 00:00:00+00'
+        AND least(coalesce(due_at, run_at), created_at, started_at, expires_at, deadline, cancel_requested_at) >= '0001-01-02 00:00:00+00'
         AND timeout BETWEEN '0' AND '36500 days'
         AND array_position(tags, NULL) IS NULL  -- more than one dimension is an error of array_position
         AND (metadata IS NULL OR rowlock.is_metadata(metadata))
     )
 ) WITH (
+    fillfactor = 45,
     -- Every job is written three times, then leaves: vacuum often, without pauses, and never for the truncation's lock.
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_vacuum_insert_scale_factor = 0.2, vacuum_truncate = false,
     toast.autovacuum_vacuum_cost_delay = 0, toast.vacuum_truncate = false
 )
 --;
--- The claim reads this, in the order in which it claims: a range of one (queue, priority), from the worker's cursor on.
-CREATE INDEX job_claim ON rowlock.job (queue, priority, run_at, id) WHERE state = 'queued'
+-- The claim reads this, in the order in which it claims: a range of one (queue, priority), from the worker's cursor on. A running
+-- job stays in it until its end; the cursor has passed it. A blocked one is not in it. The condition also keeps the planner from
+-- walking it for a statement that does not name it, on a table that it believes to be empty.
+CREATE INDEX job_claim ON rowlock.job (queue, priority, run_at, id) WHERE run_at < 'infinity'
 --;
 -- Finds waiting jobs whose time is over: no attempt may start after ends_at. It is expires_at or the deadline,
 -- whichever comes first; after the first attempt has started, the deadline; and '-infinity' once a cancel is requested.
-CREATE INDEX job_ends ON rowlock.job (ends_at) WHERE ends_at IS NOT NULL AND state <> 'running'
+CREATE INDEX job_ends ON rowlock.job (ends_at) WHERE ends_at IS NOT NULL
 --;
--- Finds the jobs of a dead worker, for the rescue.
-CREATE INDEX job_running ON rowlock.job (worker) WHERE state = 'running'
+-- Finds the jobs that run alone: waiting jobs whose workers died.
+CREATE INDEX job_suspect ON rowlock.job (queue, priority, run_at) WHERE crashes > 0
 --;
--- Finds the jobs that run alone: waiting jobs whose workers died. Its condition is `worker IS NULL`, not
--- `state = 'queued'`, so that their search cannot be planned over job_claim.
-CREATE INDEX job_suspect ON rowlock.job (queue, priority, run_at) WHERE crashes > 0 AND worker IS NULL
+-- Finds cancel requests for running jobs, once a second: few, and only until their handlers have stopped.
+CREATE INDEX job_cancel ON rowlock.job (id) WHERE cancel_requested_at IS NOT NULL
 --;
--- Finds cancel requests for a worker's running jobs, once a second.
-CREATE INDEX job_cancel ON rowlock.job (worker) WHERE cancel_requested_at IS NOT NULL
+-- Which jobs a worker holds: one row a claim that found any, written by the claim. A later claim removes it, once the
+-- outcomes of its jobs are recorded. So `ids` also has jobs that have ended, or that another worker has by now: a job is held
+-- if its own row names the worker. This replaces an index on job.worker: see job.
+CREATE TABLE rowlock.holding (
+    worker uuid NOT NULL,
+    number bigint NOT NULL,
+    ids    uuid[] NOT NULL,
+    CONSTRAINT holding_pkey PRIMARY KEY (worker, number)
+) WITH (
+    autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0,
+    vacuum_truncate = false, toast.autovacuum_vacuum_cost_delay = 0, toast.vacuum_truncate = false
+)
+--;
+-- Ids do not compress.
+ALTER TABLE rowlock.holding ALTER COLUMN ids SET STORAGE EXTERNAL
 --;
 -- One row a finished job, a partition a day (UTC): retention empties partitions and never deletes rows. A single row
 -- leaves only when its job is retried (retry.sql), and changes only when it is discarded. Partitions have no primary key:
@@ -138,8 +162,8 @@ SELECT id,
             ELSE state
        END AS state,
        queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-       NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker,
-       expires_at, deadline, cancel_requested_at, NULL::timestamptz AS discarded_at,
+       NULL::jsonb AS result, error, created_at, coalesce(due_at, run_at) AS run_at, started_at,
+       NULL::timestamptz AS finished_at, worker, expires_at, deadline, cancel_requested_at, NULL::timestamptz AS discarded_at,
        tags, metadata, trace
   FROM rowlock.job
  UNION ALL

@@ -3,7 +3,6 @@
     job.worker IS NULL
 AND job.crashes > 0
 AND job.crashes >= $4::integer
-AND job.state <> 'blocked'
 AND job.queue = lane.queue
 AND job.priority = lane.priority
 AND job.run_at <= now()

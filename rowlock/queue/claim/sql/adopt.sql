@@ -5,11 +5,12 @@
 -- Returns the same columns as claim.sql. Where a cancel was requested meanwhile, ends_at is a time in the past and not
 -- '-infinity', because Python cannot compare times with that.
 --
--- Index: job_running. Takes no lock: no other worker touches a live worker's jobs.
+-- Index: holding_pkey, job_pkey. Takes no lock: no other worker touches a live worker's jobs.
 SELECT {{claimed_columns}},
-       CASE WHEN ends_at IS NOT NULL THEN ARRAY[greatest(ends_at, created_at), expires_at, deadline, now()] END AS times
+       CASE WHEN ends_at IS NOT NULL THEN ARRAY[greatest(ends_at, created_at), expires_at, deadline, now()] END AS times,
+       NULL::bigint AS number
   FROM rowlock.job
- WHERE state = 'running'
+ WHERE id = ANY(ARRAY({{held_ids}} WHERE holding.worker = $1::uuid))
    AND worker = $1::uuid
    AND id <> ALL($2::uuid[])
  ORDER BY priority DESC, run_at, id

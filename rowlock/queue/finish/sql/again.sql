@@ -5,7 +5,7 @@
 -- $8 types of the errors text[]   $9 messages text[]   $10 tracebacks text[]
 --
 -- The transaction's id comes first, then the clock that sets run_at: the claims' cursors rely on it (docs/claiming.md).
--- Returns the ids that were refused. Index: job_pkey. Locks: the rows that it updates.
+-- Returns the ids that were refused, and a null for each queue whose idle workers it notifies. Index: job_pkey. Locks: the rows that it updates.
 WITH outcome AS MATERIALIZED (
     SELECT id, attempt, elapsed, delay, outcome, counts, error_type, message, traceback
       FROM unnest($2::uuid[], $3::integer[], $4::float8[], $5::interval[], $6::text[], $7::boolean[], $8::text[],
@@ -36,3 +36,7 @@ WITH outcome AS MATERIALIZED (
 SELECT id FROM outcome
 EXCEPT
 SELECT id FROM back
+ UNION ALL
+SELECT nullif(pg_notify('rowlock.wakeup', idle.queue)::text, '')::uuid
+  FROM (SELECT DISTINCT queue FROM rowlock.idle_worker) AS idle
+ WHERE idle.queue = ANY(ARRAY(SELECT back.queue FROM back))

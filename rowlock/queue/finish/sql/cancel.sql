@@ -17,7 +17,7 @@ WITH target AS MATERIALIZED (
 ), gone AS (
     DELETE FROM rowlock.job
      WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state <> 'running'))  -- seam: cancel at once
-    RETURNING {{archived_columns}}, started_at, errors, crashes
+    RETURNING {{waiting_columns}}, started_at, errors, crashes
 ), freed AS (
     DELETE FROM rowlock.unique_key
      WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))

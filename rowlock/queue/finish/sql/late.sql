@@ -14,6 +14,7 @@ SELECT EXISTS (
               AND job.queue = lane.queue
               AND job.priority = lane.priority
               AND (job.run_at, job.id) <= (lane.run_at, lane.id)
+              AND job.run_at < 'infinity'
               AND (job.ends_at IS NULL OR job.ends_at > now())
               AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
                   = ANY($5::text[])

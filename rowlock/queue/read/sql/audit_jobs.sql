@@ -1,5 +1,5 @@
 -- Audit the live jobs, newest first: their columns agree, no time is ahead of the clock, none was enqueued with a key that
--- another job held, and none still waits long after its time was over. One row an invariant.
+-- another job held, each running one is in its worker's rows of holding, and none still waits long after its time was over. One row an invariant.
 --
 -- $1 how many jobs to check   $2 how many examples   $3 how long upkeep may leave a job whose time is over interval
 --
@@ -14,8 +14,8 @@
 -- run_at at the latest; one with a key may have been replaced. An enqueue that commits later than $3 causes the same finding.
 -- Index: job_pkey, unique_key_pkey. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
-    SELECT id, state, run_at, created_at, started_at, ends_at, expires_at, deadline, cancel_requested_at, worker, attempt,
-           max_attempts, errors, crashes, unique_key
+    SELECT id, state, coalesce(due_at, run_at) AS run_at, created_at, started_at, ends_at, expires_at, deadline,
+           cancel_requested_at, worker, attempt, max_attempts, errors, crashes, unique_key
       FROM rowlock.job
      ORDER BY id DESC
      LIMIT $1::integer
@@ -30,7 +30,7 @@ WITH looked AS MATERIALIZED (
                     THEN format('%s errors and %s crashes in %s attempts', errors, crashes, attempt) END,
                CASE WHEN unique_key IS NULL AND errors >= max_attempts
                     THEN format('%s with %s errors, of at most %s attempts', state, errors, max_attempts) END,
-               CASE WHEN state <> 'blocked' AND NOT isfinite(run_at) THEN format('run_at %s', run_at) END,
+               CASE WHEN NOT isfinite(run_at) THEN format('run_at %s', run_at) END,
                CASE WHEN cancel_requested_at IS NOT NULL AND ends_at IS DISTINCT FROM '-infinity'
                     THEN format('ends_at %s although a cancel was requested', ends_at)
                     WHEN cancel_requested_at IS NULL
@@ -70,6 +70,12 @@ WITH looked AS MATERIALIZED (
            ) AS holder
      WHERE holder.id < looked.id AND holder.since < looked.created_at
      UNION ALL
+    SELECT 'running job that nobody holds',
+           format('job %s runs on worker %s, and the rows of holding do not list it', id, worker)
+      FROM looked
+     WHERE state = 'running'
+       AND NOT EXISTS (SELECT FROM ({{held_ids}}) AS held WHERE held.id = looked.id)
+     UNION ALL
     SELECT 'waiting job whose time is over', format('job %s is %s, and was over at %s', id, state, over_at)
       FROM over
      WHERE over_at + $3::interval < (SELECT least(set_at, now()) FROM rowlock.duty WHERE name = 'overdue')
@@ -80,11 +86,12 @@ WITH looked AS MATERIALIZED (
 SELECT named.invariant, count(broken.example) AS broken,
        CASE named.invariant
             WHEN 'two live jobs with one key' THEN (SELECT count(*) FROM looked WHERE unique_key IS NOT NULL)
+            WHEN 'running job that nobody holds' THEN (SELECT count(*) FROM looked WHERE state = 'running')
             WHEN 'waiting job whose time is over' THEN (SELECT count(*) FROM over)
             ELSE (SELECT count(*) FROM looked) END AS looked_at,
        (SELECT count(*) >= $1::integer FROM looked) AS is_cut,
        coalesce((array_agg(broken.example) FILTER (WHERE broken.example IS NOT NULL))[1:$2::integer], '{}') AS examples
   FROM unnest(ARRAY['live job whose columns disagree', 'live job from the future', 'two live jobs with one key',
-                    'waiting job whose time is over']) AS named (invariant)
+                    'running job that nobody holds', 'waiting job whose time is over']) AS named (invariant)
   LEFT JOIN broken ON broken.invariant = named.invariant
  GROUP BY named.invariant

@@ -5,7 +5,7 @@
 --
 -- A lease that has run out counts only if another worker has lived for that long: otherwise no worker could rescue. A lease
 -- that its worker ended ('-infinity') has no time: the duty that rescues is checked instead (audit_duties.sql).
--- Index: job_running, worker_pkey. Takes no lock beyond ACCESS SHARE.
+-- Index: job_pkey, for what the workers hold; worker_pkey. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT job.id, job.task, job.args_version, job.worker, job.started_at, holder.id AS holder,
            holder.started_at AS holder_started_at, holder.expires_at, holder.tasks,
@@ -15,7 +15,7 @@ WITH looked AS MATERIALIZED (
            ) AS is_rescued
       FROM rowlock.job
       LEFT JOIN rowlock.worker AS holder ON holder.id = job.worker
-     WHERE job.state = 'running'
+     WHERE job.id = ANY(ARRAY({{held_ids}})) AND job.worker IS NOT NULL
      LIMIT $1::integer
 ), broken AS (
     SELECT 'running job without a lease' AS invariant,

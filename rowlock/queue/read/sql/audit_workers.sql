@@ -4,7 +4,7 @@
 -- $1 how long an expired row may stay interval   $2 how many examples
 --
 -- A row whose worker still has jobs stays for these (audit_running.sql); a lease that its worker ended has no time.
--- Reads rowlock.worker, which is small. Index: job_running. Takes no lock beyond ACCESS SHARE.
+-- Reads rowlock.worker, which is small. Index: holding_pkey, job_pkey. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT id, hostname, pid, started_at, expires_at FROM rowlock.worker
 ), broken AS (
@@ -13,7 +13,10 @@ WITH looked AS MATERIALIZED (
       FROM looked
      WHERE isfinite(expires_at)
        AND expires_at < now() - $1::interval
-       AND NOT EXISTS (SELECT FROM rowlock.job WHERE job.state = 'running' AND job.worker = looked.id)
+       AND NOT EXISTS (
+           SELECT FROM rowlock.job
+            WHERE job.id = ANY(ARRAY({{held_ids}} WHERE holding.worker = looked.id)) AND job.worker = looked.id
+           )
        AND EXISTS (SELECT FROM looked AS other WHERE other.expires_at > now() AND other.started_at < now() - $1::interval)
      UNION ALL
     SELECT 'worker from the future', format('worker %s (process %s on %s) started at %s', id, pid, hostname, started_at)

@@ -8,14 +8,14 @@
 --
 -- Index: job_claim, a probe a lane to find the lanes, then the beginning of each. Takes no lock.
 WITH RECURSIVE lane AS (
-    (SELECT queue, priority FROM rowlock.job WHERE state = 'queued' ORDER BY queue, priority LIMIT 1)
+    (SELECT queue, priority FROM rowlock.job WHERE run_at < 'infinity' ORDER BY queue, priority LIMIT 1)
      UNION ALL
     SELECT next.queue, next.priority
       FROM lane
      CROSS JOIN LATERAL (
            SELECT job.queue, job.priority
              FROM rowlock.job
-            WHERE job.state = 'queued' AND (job.queue, job.priority) > (lane.queue, lane.priority)
+            WHERE job.run_at < 'infinity' AND (job.queue, job.priority) > (lane.queue, lane.priority)
             ORDER BY job.queue, job.priority
             LIMIT 1
            ) AS next
@@ -30,6 +30,7 @@ WITH RECURSIVE lane AS (
               AND job.queue = lane.queue
               AND job.priority = lane.priority
               AND job.run_at <= now()
+              AND job.run_at < 'infinity'
               AND (job.ends_at IS NULL OR job.ends_at > now())
             ORDER BY job.run_at, job.id
             LIMIT $2::integer

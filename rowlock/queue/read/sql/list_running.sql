@@ -2,9 +2,9 @@
 --
 -- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 the time limit of its search interval, see found.sql
 -- $19 whether to return arguments and results, see page.sql
--- Index: job_running, all of it: few jobs run, compared with those that wait.
+-- Index: job_pkey, for what the workers hold: few jobs run, compared with those that wait.
 WITH running AS MATERIALIZED (
-    SELECT {{live_job}} FROM rowlock.job WHERE state = 'running'
+    SELECT {{live_job}} FROM rowlock.job WHERE id = ANY(ARRAY({{held_ids}})) AND worker IS NOT NULL
 ), seen AS (
     SELECT id, created_at, args, result, {{shown_columns}}
       FROM running

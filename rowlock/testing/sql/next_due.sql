@@ -1,5 +1,4 @@
 -- How long until the next job falls due in those of the given queues that are not paused; null if there is none.
--- Run it when a queue is empty.
 --
 -- $1 queues text[]. Returns the wait from now on as an interval. Index: queue_pkey, once; job_claim, one probe a (queue,
 -- priority).
@@ -16,6 +15,7 @@ SELECT min(due.run_at) - clock_timestamp() AS wait
           AND job.queue = wanted.queue
           AND job.priority = level.priority::smallint
           AND job.run_at > now()
+          AND job.run_at < 'infinity'
         ORDER BY job.run_at, job.id
         LIMIT 1
        ) AS due
