@@ -15,7 +15,7 @@ from typing import Protocol
 
 REPOSITORY = Path(__file__).parents[2]
 DRIVERS = Path(__file__).parent / "drivers"
-NODE = "22"
+NODE = "26"
 INSTALL_SECONDS = 900
 
 
@@ -111,6 +111,17 @@ class Virtual:
 
 
 @dataclass(frozen=True, slots=True)
+class WithRedis(Virtual):
+    """A virtual environment that is of use only where a Redis server is installed."""
+
+    def ready(self) -> Virtual:
+        """Look for `redis-server` first."""
+        if shutil.which("redis-server") is None:
+            raise Unavailable("redis-server is not installed")
+        return Virtual.ready(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Npm:
     """A folder of npm packages, with a Node of its own: an older one would silently get older releases."""
 
@@ -138,7 +149,7 @@ class Npm:
 
     def folder(self) -> Path:
         """Where the packages are: the drivers look for them in the working directory."""
-        return cache() / self.package.replace("@", "-")
+        return cache() / f"{self.package.replace('@', '-')}-node{NODE}"
 
     def versions(self) -> dict[str, str]:
         """The versions of Node and of the package."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import mmap
 import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from benchmarks.rivals.drivers.protocol import Payload, Producer, Tally, run
-
-LOOK_SECONDS = 0.005
+from benchmarks.rivals.drivers.slots import follow
 
 
 class CeleryDriver:
@@ -37,27 +34,14 @@ class CeleryDriver:
 
     async def work(self, tally: Tally, ready: Callable[[], None], stop: asyncio.Event) -> None:
         """Run one worker with its pool."""
-        from benchmarks.rivals.drivers.celery_job import SLOT, SLOTS  # noqa: PLC0415  # see above
+        await follow(self._worker, tally, ready, stop)
 
-        with tempfile.NamedTemporaryFile() as file:
-            file.truncate(SLOT.size * SLOTS)
-            shared = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            process = await self._worker(file.name)
-            ready()
-            while not stop.is_set():
-                slots = list(SLOT.iter_unpack(shared[:]))
-                tally.handled = sum(handled for handled, _ in slots)
-                tally.first = min((first for _, first in slots if first), default=0)
-                await asyncio.sleep(LOOK_SECONDS)
-            process.terminate()
-            await process.wait()
-
-    async def _worker(self, tally_file: str) -> asyncio.subprocess.Process:
+    async def _worker(self, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "celery", "-A", "benchmarks.rivals.drivers.celery_job", "worker"),
             *("--pool=prefork", f"--concurrency={self._settings['concurrency']}", "--loglevel=ERROR"),
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-            env={**os.environ, "BENCHMARK_TALLY": tally_file},
+            env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
         )
