@@ -16,7 +16,7 @@ OURS, THEIRS, LIMIT, INK = "#2f6f4f", "#9aa5b1", "#d9c58b", "#222222"
 def draw(results: Results, folder: Path) -> list[Path]:
     """Write all charts into a folder."""
     written = []
-    for workload, variant, lines in results.tables():
+    for workload, variant, lines in results.variants():
         shown = [line for line in lines if line.headlines]
         if not shown:
             continue

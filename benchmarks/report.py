@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -46,11 +46,25 @@ COLUMNS = {
 TENTHS = ("first_tenth_per_second", "last_tenth_per_second", "last_to_first_tenth")
 BY_TENTHS = ("horizon", "backlog")
 """Elsewhere the tenths are in the JSON, not in the table."""
+IN_ONE_TABLE = ("drain",)
+"""The workloads whose variants are rows of one table: so what more workers bring stands below what one does."""
+
+
+def tables(results: Results) -> Iterator[tuple[str, list[Measured]]]:
+    """The tables with their headings; system by system where all variants are in one."""
+    systems = list(results.systems)
+    for workload, variants in results.workloads().items():
+        if workload in IN_ONE_TABLE and len(variants) > 1:
+            lines = [line for lines in variants.values() for line in lines]
+            yield heading(workload), sorted(lines, key=lambda line: systems.index(line.system))
+        else:
+            yield from ((heading(workload, variant), lines) for variant, lines in variants.items())
 
 
 def cells(results: Results, lines: Sequence[Measured]) -> tuple[list[str], list[list[str]]]:
     """The heads and rows of one table: medians, the headline with its range, and Rowlock divided by each."""
-    ours = next((line for line in lines if line.system == "rowlock"), None)
+    ours = {line.variant: line for line in lines if line.system == "rowlock"}
+    has_variants = len({line.variant for line in lines}) > 1
     headline = lines[0].headline
     present = {name for line in lines for name in line.median}
     hidden = {headline} if lines[0].workload in BY_TENTHS else {headline, *TENTHS}
@@ -59,11 +73,14 @@ def cells(results: Results, lines: Sequence[Measured]) -> tuple[list[str], list[
     rows = []
     for line in lines:
         title = str(results.systems.get(line.system, {}).get("title", line.system))
+        if has_variants:
+            title = f"{title}, {line.variant}"
         if not line.runs:
             rows.append([title, "failed", *[""] * (len(heads) - 2)])
             continue
         values = line.headlines
-        divided = None if ours is None or ours is line else paired_ratio(ours.headlines, values)
+        rowlock = ours.get(line.variant, line)
+        divided = None if rowlock is line else paired_ratio(rowlock.headlines, values)
         rows.append(
             [
                 title,
@@ -88,16 +105,17 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
-def heading(workload: str, variant: str) -> str:
-    """The name of one table."""
-    return f"{workload.replace('_', ' ')}: {variant}"
+def heading(workload: str, variant: str | None = None) -> str:
+    """The name of one table: of one variant, or of them all."""
+    name = workload.replace("_", " ")
+    return name if variant is None else f"{name}: {variant}"
 
 
 def show(results: Results, console: Console) -> None:
     """Print all tables, and what went wrong."""
-    for workload, variant, lines in results.tables():
+    for title, lines in tables(results):
         heads, rows = cells(results, lines)
-        table = Table(title=heading(workload, variant), title_justify="left")
+        table = Table(title=title, title_justify="left")
         for head in heads:
             table.add_column(head, justify="right" if head else "left")
         for row in rows:
@@ -121,9 +139,9 @@ def markdown(results: Results) -> str:
             f"medians of {results.options['rounds']} alternating rounds."
         ),
     ]
-    for workload, variant, lines in results.tables():
+    for title, lines in tables(results):
         heads, rows = cells(results, lines)
-        parts += ["", f"**{heading(workload, variant)}**", "", _row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
+        parts += ["", f"**{title}**", "", _row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
         parts += [_row(row) for row in rows]
     if results.skipped:
         parts += ["", *(f"Skipped: {system}: {why}." for system, why in results.skipped.items())]

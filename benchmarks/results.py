@@ -52,15 +52,22 @@ class Results:
             (m for m in self.measured if (m.workload, m.variant, m.system) == (workload, variant, system)), None
         )
 
-    def tables(self) -> Iterator[tuple[str, str, list[Measured]]]:
+    def workloads(self) -> dict[str, dict[str, list[Measured]]]:
         """The lines by workload and variant, in the order in which they were measured."""
-        for workload, variant in dict.fromkeys((m.workload, m.variant) for m in self.measured):
-            yield workload, variant, [m for m in self.measured if (m.workload, m.variant) == (workload, variant)]
+        found: dict[str, dict[str, list[Measured]]] = {}
+        for line in self.measured:
+            found.setdefault(line.workload, {}).setdefault(line.variant, []).append(line)
+        return found
+
+    def variants(self) -> Iterator[tuple[str, str, list[Measured]]]:
+        """Each variant of each workload, with its lines."""
+        for workload, variants in self.workloads().items():
+            yield from ((workload, variant, lines) for variant, lines in variants.items())
 
     def ratios(self) -> list[dict[str, Any]]:
         """Rowlock's headline divided by each other system's: the median over the rounds."""
         found = []
-        for workload, variant, lines in self.tables():
+        for workload, variant, lines in self.variants():
             ours = next((line for line in lines if line.system == "rowlock"), None)
             for line in lines:
                 if ours is not None and line is not ours:

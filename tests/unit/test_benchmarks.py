@@ -87,6 +87,42 @@ def test_table_says_that_a_system_failed() -> None:
     assert len(rows[1]) == len(rows[0])
 
 
+def test_drains_with_several_numbers_of_workers_are_rows_of_one_table_system_by_system() -> None:
+    measured = results(
+        drained("rowlock", 30_000),
+        drained("limit", 60_000),
+        replace(drained("rowlock", 50_000), variant="2 workers"),
+        replace(drained("limit", 50_000), variant="2 workers"),
+    )
+    ((title, lines),) = report.tables(measured)
+    _, rows = report.cells(measured, lines)
+
+    assert title == "drain"
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        ("Rowlock, 1 worker", "30,000", ""),
+        ("Rowlock, 2 workers", "50,000", ""),
+        ("Limit, 1 worker", "60,000", "0.50"),
+        ("Limit, 2 workers", "50,000", "1.00"),
+    ]
+
+
+def test_drains_with_one_number_of_workers_are_a_table_that_names_it() -> None:
+    measured = results(drained("rowlock", 30_000), drained("limit", 60_000))
+    ((title, lines),) = report.tables(measured)
+
+    assert title == "drain: 1 worker"
+    assert [row[0] for row in report.cells(measured, lines)[1]] == ["Rowlock", "Limit"]
+
+
+def test_other_workloads_have_a_table_for_each_variant() -> None:
+    measured = results(
+        replace(drained("rowlock", 1), workload="sizes", variant="100 B"),
+        replace(drained("rowlock", 2), workload="sizes", variant="1,000 B"),
+    )
+
+    assert [title for title, _ in report.tables(measured)] == ["sizes: 100 B", "sizes: 1,000 B"]
+
+
 def test_guard_finds_the_median_ratios_of_the_drain() -> None:
     measured = results(drained("rowlock", 30, 40, 50), drained("limit", 60, 50, 100), drained("pgqueuer", 10, 10, 10))
 
