@@ -124,6 +124,7 @@ def describe(system: System) -> dict[str, object]:
         "settings": dict(system.settings),
         "settings_for_waiting": system.settings_for("wait"),
         "settings_for_large_arguments": system.settings_for("noop", LARGE_BYTES),
+        "settings_for_few_jobs": dict(system.quiet().settings),
         "why": system.why,
         "keeps_of_a_finished_job": system.keeps,
         "jobs_in_a_bulk_call": system.batch,

@@ -14,6 +14,7 @@ from benchmarks.rivals.system import System
 
 READY_SECONDS = 60
 END_SECONDS = 60
+LATE_SECONDS = 30.0
 LINE_BYTES = 64 * 1024 * 1024
 
 
@@ -72,6 +73,14 @@ class Worker:
         if not event.is_set():
             waits.cancel()
             raise Failed(f"{self._system.name}: no worker started: {await self.complaints()}")
+
+    async def all_handled(self, jobs: int) -> None:
+        """Wait until it has handled so many. Raises `Failed` if it takes too long."""
+        for _ in range(int(LATE_SECONDS * 100)):
+            if self.handled >= jobs:
+                return
+            await asyncio.sleep(0.01)
+        raise Failed(f"{self._system.name}: after {LATE_SECONDS} s only {self.handled} of {jobs} jobs were handled")
 
     async def stop(self) -> None:
         """Ask it to end, by closing its standard input, and wait for what it prints at last."""

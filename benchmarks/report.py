@@ -36,6 +36,8 @@ COLUMNS = {
     "worker_cpu_ms_per_idle_second": "workers ms/s",
     "server_cpu_ms_per_idle_second": "server ms/s",
     "transactions_per_idle_second": "transactions/s",
+    "transactions_per_job": "transactions/job",
+    "statements_per_job": "statements/job",
     "wal_bytes_per_job": "WAL B/job",
     "worker_mb_early": "MB after a tenth",
     "worker_mb": "worker MB",

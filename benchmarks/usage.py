@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds, bytes of WAL, transactions: so far."""
+    """CPU seconds, bytes of WAL, transactions, and statements where they are counted: so far."""
 
     cpu: float
     wal: int
     transactions: int
+    statements: int = 0

@@ -14,6 +14,7 @@ CHANCY = System(
     why="the asyncio executor, eager polling (a new fetch as soon as a job ends), outcomes sent every 10 ms instead of "
     "every second",
     for_waiting={"concurrency": 1000},
+    for_few={"eager_polling": False, "polling_interval": 5, "send_outgoing_interval": 1},
     remaining_sql="SELECT count(*) FROM chancy_jobs WHERE state <> 'succeeded'",
     finished_sql="SELECT count(*) FROM chancy_jobs WHERE state = 'succeeded'",
     keeps="the row",

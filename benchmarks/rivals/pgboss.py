@@ -20,6 +20,7 @@ PGBOSS = System(
     for_large={
         "work": {"batchSize": 200, "localConcurrency": 2, "burstWhenBatchFull": True, "pollingIntervalSeconds": 0.5}
     },
+    for_few={"work": {}},
     remaining_sql="SELECT count(*) FROM pgboss.job WHERE state <> 'completed'",
     finished_sql="SELECT count(*) FROM pgboss.job WHERE state = 'completed'",
     keeps="the row, seven days by default",

@@ -13,6 +13,7 @@ PGQUEUER = System(
     settings={"dequeuers": 2, "batch_size": 200},
     why="asyncpg, which its documentation measures as the fastest driver; durable tables. "
     "Its own benchmark uses 5 dequeuers and batches of 10: here 2 with batches of 200 were three times as fast",
+    for_few={"dequeuers": 1, "batch_size": 10},
     remaining_sql="SELECT count(*) FROM pgqueuer",
     finished_sql="SELECT count(DISTINCT job_id) FROM pgqueuer_log WHERE status = 'successful'",
     keeps="log lines, without the arguments",

@@ -13,6 +13,7 @@ SAQ = System(
     settings={"concurrency": 500, "connections": 20},
     why="many waiting coroutines, since it dequeues as many jobs at once as wait for one; its largest default pool",
     for_waiting={"concurrency": 5000},
+    for_few={"concurrency": 10, "connections": 4},
     remaining_sql="SELECT count(*) FROM saq_jobs WHERE status <> 'complete'",
     finished_sql="SELECT count(*) FROM saq_jobs WHERE status = 'complete'",
     keeps="the row, ten minutes by default",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.rivals.environments import Environment
@@ -39,6 +39,8 @@ class System:
     """What changes for 1,000 jobs at once that wait."""
     for_large: Settings = field(default_factory=dict)
     """What changes for arguments of 10 KB and more."""
+    for_few: Settings = field(default_factory=dict)
+    """What changes where few jobs come: its defaults again, where being fast with many costs something meanwhile."""
     store: str = "postgresql"
     """Or `redis`: the statements that count are Lua then."""
     only: frozenset[str] = frozenset()
@@ -52,6 +54,10 @@ class System:
         """The settings of a worker in a mode of the drivers (`noop`, `stamp`, `wait`), for arguments of a size."""
         for_size = self.for_large if size >= LARGE_BYTES else {}
         return {**self.settings, **for_size, **(self.for_waiting if mode == "wait" else {})}
+
+    def quiet(self) -> System:
+        """This system with its settings for few jobs."""
+        return replace(self, settings={**self.settings, **self.for_few})
 
     def jobs(self, wanted: int) -> int:
         """How many jobs of those wanted this system gets."""

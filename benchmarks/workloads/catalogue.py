@@ -10,8 +10,9 @@ from benchmarks.figures import Figures
 from benchmarks.rivals.system import System
 from benchmarks.server import Server
 from benchmarks.workloads.draining import Drain, drain
-from benchmarks.workloads.enqueuing import Enqueue, enqueue, idle
+from benchmarks.workloads.enqueuing import Enqueue, enqueue
 from benchmarks.workloads.latency import pick_up, steady
+from benchmarks.workloads.low import idle, low_rate
 
 Run = Callable[[Server, System], Awaitable[Figures]]
 
@@ -29,7 +30,9 @@ class Options:
     horizon_jobs: int | None = None
     latency_jobs: int = 300
     steady_seconds: float = 20.0
-    idle_seconds: float = 10.0
+    low_rate: float = 50.0
+    low_seconds: float = 30.0
+    idle_workers: Sequence[int] = (1, 50)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,24 +151,36 @@ def sizes(options: Options) -> list[Variant]:
     ]
 
 
-def idles(options: Options) -> list[Variant]:
-    """What idle workers cost, by their number."""
+def lows(options: Options) -> list[Variant]:
+    """Few jobs, one by one, and none at all."""
 
-    def run(count: int) -> Run:
+    async def few(server: Server, system: System) -> Figures:
+        return await low_rate(server, system, options.low_rate, options.low_seconds)
+
+    def none(count: int) -> Run:
         async def measure(server: Server, system: System) -> Figures:
-            return await idle(server, system, count, options.idle_seconds)
+            return await idle(server, system, count, options.low_seconds)
 
         return measure
 
     return [
         Variant(
-            workload="idle",
-            label=f"{count} idle worker{'s' if count > 1 else ''}",
-            headline="server_cpu_ms_per_idle_second",
-            run=run(count),
+            workload="low",
+            label=f"{options.low_rate:g} jobs a second, 1 worker",
+            headline="server_cpu_us_per_job",
+            run=few,
             takes_part=has_handlers,
-        )
-        for count in (*options.workers, 2 * max(options.workers))
+        ),
+        *(
+            Variant(
+                workload="low",
+                label=f"{count} idle worker{'s' if count > 1 else ''}",
+                headline="server_cpu_ms_per_idle_second",
+                run=none(count),
+                takes_part=has_handlers,
+            )
+            for count in options.idle_workers
+        ),
     ]
 
 
@@ -180,7 +195,7 @@ WORKLOADS: dict[str, Callable[[Options], list[Variant]]] = {
     "backlog": backlogs,
     "horizon": horizons,
     "sizes": sizes,
-    "idle": idles,
+    "low": lows,
 }
 
 

@@ -1,12 +1,10 @@
-"""Enqueuing: in bulk, and one by one with 1, 20 and 50 clients, with idle or busy workers beside them or none."""
+"""Enqueuing: in bulk, and one by one with 1, 20 and 50 clients, with busy workers beside them or none."""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 
 from benchmarks.figures import Figures
-from benchmarks.machine import cpu_seconds
 from benchmarks.programs import Failed, command, workers
 from benchmarks.redis import Redis
 from benchmarks.rivals.system import System
@@ -54,25 +52,4 @@ async def _enqueue(database: Database | Redis, system: System, plan: Enqueue) ->
         "enqueued_per_second": round(plan.jobs / told["seconds"]),
         "server_cpu_us_per_job": round((after.cpu - before.cpu) / jobs * 1e6, 1),
         "wal_bytes_per_job": round((after.wal - before.wal) / jobs),
-    }
-
-
-async def idle(server: Server, system: System, count: int, seconds: float) -> Figures:
-    """What idle workers cost: CPU and transactions a second, of all of them together."""
-    async with server.database() as database:
-        await command(system, "prepare", database.url)
-        await database.settle()
-        async with workers(system, count, database.url, "stamp") as running:
-            await asyncio.sleep(2)
-            before, cpu = await database.usage(), sum(cpu_seconds(worker.pid) for worker in running)
-            await asyncio.sleep(seconds)
-            after = await database.usage()
-            cpu = sum(cpu_seconds(worker.pid) for worker in running) - cpu
-            for worker in running:
-                await worker.stop()
-    return {
-        "workers": count,
-        "server_cpu_ms_per_idle_second": round((after.cpu - before.cpu) / seconds * 1000, 2),
-        "worker_cpu_ms_per_idle_second": round(cpu / seconds * 1000, 2),
-        "transactions_per_idle_second": round((after.transactions - before.transactions) / seconds, 1),
     }

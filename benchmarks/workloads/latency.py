@@ -14,7 +14,6 @@ from benchmarks.server import Server
 
 GAP_SECONDS = 0.05
 SETTLING_SECONDS = 2.0
-LATE_SECONDS = 30.0
 SETTLING_SHARE = 0.1
 """The first jobs of a steady load, while connections and caches warm up, do not count."""
 
@@ -31,7 +30,7 @@ async def pick_up(server: Server, system: System, jobs: int) -> Figures:
         async with workers(system, 1, database.url, "stamp") as (worker,):
             await asyncio.sleep(SETTLING_SECONDS)
             told = await command(system, "trickle", database.url, jobs=jobs, gap=GAP_SECONDS, size=100)
-            await _all_handled(system, worker, jobs)
+            await worker.all_handled(jobs)
             await worker.stop()
     starts = _starts(system, worker, jobs)
     pick_ups = [(starts[number] - committed) / 1e6 for number, committed in enumerate(told["committed"])]
@@ -56,7 +55,7 @@ async def steady(server: Server, system: System, rate: float, seconds: float) ->
             before, cpu = await database.usage(), cpu_seconds(worker.pid)
             told = await command(system, "stream", database.url, rate=rate, seconds=seconds, size=100)
             waiting = told["jobs"] - worker.handled
-            await _all_handled(system, worker, told["jobs"])
+            await worker.all_handled(told["jobs"])
             after, cpu = await database.usage(), cpu_seconds(worker.pid) - cpu
             await worker.stop()
     starts = _starts(system, worker, told["jobs"])
@@ -91,11 +90,3 @@ def _starts(system: System, worker: Worker, jobs: int) -> dict[int, int]:
     if len(told) != jobs or sorted(starts) != list(range(jobs)):
         raise Failed(f"{system.name}: {len(told)} handlers began, of {len(starts)} different jobs, instead of {jobs}")
     return starts
-
-
-async def _all_handled(system: System, worker: Worker, jobs: int) -> None:
-    for _ in range(int(LATE_SECONDS * 100)):
-        if worker.handled >= jobs:
-            return
-        await asyncio.sleep(0.01)
-    raise Failed(f"{system.name}: after {LATE_SECONDS} s only {worker.handled} of {jobs} jobs were handled")

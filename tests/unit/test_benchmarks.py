@@ -12,7 +12,9 @@ from benchmarks.figures import medians, paired_ratio, percentile, rate_between
 from benchmarks.guard import judge, ratios_of
 from benchmarks.results import Measured, Results
 from benchmarks.rivals.registry import SYSTEMS
+from benchmarks.usage import Usage
 from benchmarks.workloads.catalogue import WORKLOADS, Options
+from benchmarks.workloads.low import Moment, per_job, per_second, statements_per_job
 
 
 def results(*lines: Measured) -> Results:
@@ -202,6 +204,55 @@ def test_every_system_has_a_driver_and_says_why() -> None:
     for system in SYSTEMS.values():
         assert any((drivers / f"{system.driver}{suffix}").exists() for suffix in (".py", ".mjs")), system.name
         assert system.why
+
+
+def moment(*, cpu: float, transactions: int, worker_cpu: float, handled: int = 0, statements: int = 0) -> Moment:
+    used = Usage(cpu=cpu, wal=1000 * handled, transactions=transactions, statements=statements)
+    return Moment(server=used, worker_cpu=worker_cpu, handled=handled)
+
+
+def test_low_rate_divides_what_was_used_between_two_moments_by_the_jobs_handled_between_them() -> None:
+    before = moment(cpu=1.0, transactions=100, worker_cpu=5.0, handled=50, statements=10)
+    after = moment(cpu=1.5, transactions=400, worker_cpu=5.1, handled=150, statements=510)
+
+    assert per_job(before, after) == {
+        "jobs": 100,
+        "server_cpu_us_per_job": 5000.0,
+        "worker_cpu_us_per_job": 1000.0,
+        "transactions_per_job": 3.0,
+        "wal_bytes_per_job": 1000,
+    }
+    assert statements_per_job(before, after) == 5.0
+
+
+def test_idle_workers_are_measured_by_the_second() -> None:
+    before, after = (moment(cpu=cpu, transactions=10, worker_cpu=2 * cpu) for cpu in (1.0, 1.3))
+
+    assert per_second(before, after, 30.0) == {
+        "server_cpu_ms_per_idle_second": 10.0,
+        "worker_cpu_ms_per_idle_second": 20.0,
+        "transactions_per_idle_second": 0.0,
+    }
+
+
+def test_low_load_has_a_rate_and_each_number_of_idle_workers() -> None:
+    labels = [variant.label for variant in WORKLOADS["low"](Options())]
+
+    assert labels == ["50 jobs a second, 1 worker", "1 idle worker", "50 idle workers"]
+
+
+def test_a_quiet_system_has_its_settings_for_few_jobs_and_all_others_as_they_are() -> None:
+    chancy = SYSTEMS["chancy"]
+    quiet = chancy.quiet().settings_for("noop")
+
+    assert quiet["send_outgoing_interval"] == 1
+    assert quiet["concurrency"] == chancy.settings["concurrency"]
+    assert chancy.settings["send_outgoing_interval"] == 0.01
+
+
+def test_figures_of_every_workload_have_a_column() -> None:
+    for make in WORKLOADS.values():
+        assert all(variant.headline in report.COLUMNS for variant in make(Options()))
 
 
 def test_every_variant_of_a_workload_has_a_name_of_its_own() -> None:

@@ -62,8 +62,10 @@ const commands = {
     const producer = await driver.producer();
     const sent = [];
     const committed = [];
+    let due = now();
     for (let number = 0; number < jobs; number++) {
-      await sleep(gap * 1000 * (0.5 + Math.random()));
+      due += gap * 1e9 * (0.5 + Math.random());
+      await sleep(Math.max(0, (due - now()) / 1e6));
       const payload = body(number);
       sent.push(now());
       await producer.one(payload);

@@ -158,11 +158,13 @@ async def single(driver: Driver, options: Mapping[str, Any]) -> None:
 
 
 async def trickle(driver: Driver, options: Mapping[str, Any]) -> None:
-    """Enqueue `jobs` one by one, each a random while (`gap` seconds on average) after the last; note when."""
+    """Enqueue `jobs` one by one, due a random while (`gap` seconds on average) after the last one was; note when."""
     bodies, sent, committed = Bodies(options["size"]), [], []
     async with driver.producer() as producer:
+        due = time.perf_counter()
         for number in range(options["jobs"]):
-            await asyncio.sleep(options["gap"] * random.uniform(0.5, 1.5))
+            due += options["gap"] * random.uniform(0.5, 1.5)
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
             payload = bodies[number]
             sent.append(time.monotonic_ns())
             await producer.one(payload)
