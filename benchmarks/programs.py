@@ -15,6 +15,7 @@ from benchmarks.rivals.system import System
 READY_SECONDS = 60
 END_SECONDS = 60
 LATE_SECONDS = 30.0
+REPORT_SECONDS = 0.01
 LINE_BYTES = 64 * 1024 * 1024
 
 
@@ -126,13 +127,18 @@ class Worker:
 
 @asynccontextmanager
 async def workers(
-    system: System, count: int, url: str, mode: str = "noop", size: int = 100
+    system: System, count: int, url: str, mode: str = "noop", *, size: int = 100, report: float = REPORT_SECONDS
 ) -> AsyncIterator[list[Worker]]:
-    """Run that many worker processes for the time of the block. They are stopped inside it, or killed after it."""
+    """Run that many worker processes for the time of the block. They are stopped inside it, or killed after it.
+
+    They look every `report` seconds whether they have something to report.
+    """
     async with AsyncExitStack() as stack:
         running = []
         for _ in range(count):
-            process = await _start(system, "work", url, system.settings_for(mode, size), {"mode": mode})
+            process = await _start(
+                system, "work", url, system.settings_for(mode, size), {"mode": mode, "report": report}
+            )
             running.append(Worker(system, process))
             stack.callback(running[-1].kill)
         for worker in running:

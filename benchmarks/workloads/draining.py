@@ -56,7 +56,7 @@ async def drain(server: Server, system: System, plan: Drain) -> Figures:
 async def _work(database: Database | Redis, system: System, plan: Drain) -> Figures:
     wanted = plan.window or plan.jobs
     before = await database.usage()
-    async with workers(system, plan.workers, database.url, plan.mode, plan.size) as running:
+    async with workers(system, plan.workers, database.url, plan.mode, size=plan.size) as running:
         await _handled(system, running, 1)
         cpu = -sum(cpu_seconds(worker.pid) for worker in running)
         await _handled(system, running, wanted // 10)

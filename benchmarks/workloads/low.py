@@ -22,6 +22,9 @@ TOLD_SECONDS = 12.0
 STARTING_SECONDS = 2.0
 EDGE_SECONDS = 2.0
 COUNTED_SECONDS = 10.0
+REPORT_SECONDS = 0.1
+IDLE_REPORT_SECONDS = 5.0
+"""To look every 10 ms whether there is something to report would be most of what an idle worker does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,7 @@ async def idle(server: Server, system: System, count: int, seconds: float) -> Fi
     async with server.database() as database:
         await command(quiet, "prepare", database.url)
         await database.settle()
-        async with workers(quiet, count, database.url) as running:
+        async with workers(quiet, count, database.url, report=IDLE_REPORT_SECONDS) as running:
             await asyncio.sleep(TOLD_SECONDS)
             before = await _moment(database, running)
             await asyncio.sleep(seconds)
@@ -102,7 +105,7 @@ async def _at_rate(
     async with server.database() as database:
         await command(system, "prepare", database.url)
         await database.settle()
-        async with workers(system, 1, database.url) as (worker,):
+        async with workers(system, 1, database.url, report=REPORT_SECONDS) as (worker,):
             await asyncio.sleep(settling)
             enqueuing = asyncio.create_task(command(system, "trickle", database.url, jobs=jobs, gap=1 / rate, size=100))
             try:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from benchmarks import plots, report
 from benchmarks.figures import medians, paired_ratio, percentile, rate_between
 from benchmarks.guard import judge, ratios_of
+from benchmarks.machine import cpu_seconds
 from benchmarks.results import Measured, Results
 from benchmarks.rivals.registry import SYSTEMS
 from benchmarks.usage import Usage
@@ -209,6 +213,18 @@ def test_every_system_has_a_driver_and_says_why() -> None:
 def moment(*, cpu: float, transactions: int, worker_cpu: float, handled: int = 0, statements: int = 0) -> Moment:
     used = Usage(cpu=cpu, wal=1000 * handled, transactions=transactions, statements=statements)
     return Moment(server=used, worker_cpu=worker_cpu, handled=handled)
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux tells nanoseconds")
+def test_cpu_of_a_process_is_known_more_exactly_than_in_ticks() -> None:
+    program = "import time; print(time.process_time(), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=PIPE, stdout=PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = float(process.stdout.readline())
+        measured = cpu_seconds(process.pid)
+        process.communicate("\n")
+
+    assert measured == pytest.approx(told, abs=0.005)
 
 
 def test_low_rate_divides_what_was_used_between_two_moments_by_the_jobs_handled_between_them() -> None:

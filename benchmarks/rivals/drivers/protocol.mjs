@@ -97,7 +97,7 @@ const commands = {
     await say({ result: { sent, seconds, jobs: total + 1 } });
   },
 
-  async work(driver, { mode }) {
+  async work(driver, { mode, report }) {
     const tally = { handled: 0, first: 0, starts: [] };
     const handlers = {
       noop: () => {
@@ -124,7 +124,7 @@ const commands = {
         said = tally.handled;
         progress();
       }
-    }, 10);
+    }, report * 1000);
     await driver.work(handlers[mode], () => say({ ready: true }), ended, mode);
     clearInterval(reporter);
     progress();

@@ -2,8 +2,9 @@
 
 `python -m benchmarks.rivals.drivers.<name> <command> <options as JSON>` prints lines of JSON. A worker prints
 `loaded` once it has imported everything, waits for a line on its standard input (so that several start together),
-prints `ready`, then how many jobs it has handled, at most every 10 ms, until its standard input is closed. All times
-are nanoseconds of CLOCK_MONOTONIC, which all processes of one machine share (Node's `process.hrtime` is the same).
+prints `ready`, then how many jobs it has handled, if that changed, every `report` seconds, until its standard input is
+closed. All times are nanoseconds of CLOCK_MONOTONIC, which all processes of one machine share (Node's
+`process.hrtime` is the same).
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-REPORT_SECONDS = 0.01
 WAIT_SECONDS = 0.01
 TICK_SECONDS = 0.01
 WARM_UP = 3
@@ -204,7 +204,7 @@ async def work(driver: Driver, options: Mapping[str, Any]) -> None:
     async def report() -> None:
         said = 0
         while True:
-            await asyncio.sleep(REPORT_SECONDS)
+            await asyncio.sleep(options["report"])
             if (handled := tally.handled) != said:
                 said = handled
                 say(handled=handled, at=time.monotonic_ns(), first=tally.first)
