@@ -134,6 +134,7 @@ class Shift:
             state=state,
             give_back=self._give_back,
             stop=terms.stop,
+            wake=self.doze.wake,
         )
         self.alone = Alone(
             self.claims,

@@ -65,6 +65,25 @@ async def test_no_claim_takes_a_job_of_a_paused_queue_and_others_are_taken(
     await claiming.close()
 
 
+@pytest.mark.needs_session("without notifications a worker polls")
+async def test_a_sleeping_worker_sees_that_a_queue_goes_on_though_nobody_tells_it(
+    database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.queue.connect.listening.TEST_EVERY", 3600)
+    settings = Settings(database_url=database_url, poll_interval=timedelta(seconds=60))
+    async with Rowlock(settings=settings) as app:
+
+        @app.task
+        async def noop() -> None: ...
+
+        await app.queues.pause("default")
+        job = await noop.enqueue()
+        async with app.worker() as worker:
+            await eventually(lambda: worker._shift.doze._is_marked)
+            await connection.execute("UPDATE rowlock.queue SET paused_at = NULL")
+            await job.result(timeout=5)
+
+
 @pytest.mark.usefixtures("_registered")
 async def test_claims_do_not_believe_that_they_have_seen_the_jobs_of_a_paused_queue(
     app: Rowlock, connection: Connection

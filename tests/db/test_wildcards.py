@@ -75,6 +75,22 @@ async def test_a_limit_on_a_wildcard_holds_for_each_of_its_queues_and_a_name_bea
         await eventually(lambda: worker._shift.slots.done == 18)
 
 
+@pytest.mark.needs_session("without notifications a worker polls")
+async def test_a_sleeping_worker_claims_from_a_new_queue_as_soon_as_it_has_found_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.queue.connect.listening.TEST_EVERY", 3600)
+    settings = Settings(database_url=database_url, poll_interval=timedelta(seconds=60))
+    async with Rowlock(settings=settings) as app:
+
+        @app.task
+        async def noop() -> None: ...
+
+        async with app.worker(queues=["tenant-*"]) as worker:
+            await eventually(lambda: worker._shift.doze._is_marked)
+            await (await noop.using(queue="tenant-new").enqueue()).result(timeout=5)
+
+
 async def test_a_queue_that_has_been_empty_for_long_is_dropped_and_found_again(
     app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,9 @@ QUIET_SECONDS: Final = 0.1
 BUSY_JOBS_PER_SECOND: Final = 200
 """At more arrivals than this the worker removes the mark: polling every few milliseconds finds as many, for free. At
 less than half of it, the worker marks itself."""
+HERD_SECONDS: Final = 2.0
+"""How long a worker stays without the mark that heard of many more jobs than it found: each notification wakes all
+marked workers, and others took the jobs."""
 HEARING_SHARE: Final = 10
 """A worker that notifications reach polls this many times as rarely as one that they do not reach."""
 
@@ -48,10 +51,13 @@ class Doze:
         self._pause = PAUSE_FIRST
         self._dry_since = time.monotonic()
         self._window_began, self._window_jobs = time.monotonic(), 0
+        self._window_heard = 0
         self._per_second = 0.0
+        self._mark_at = 0.0
 
-    def wake(self, _queue: str = "") -> None:
-        """End the wait because there may be work; or end the next wait, if the worker does not wait now."""
+    def wake(self, queue: str = "") -> None:
+        """End the wait because there may be work, in this queue if it is named; or end the next wait."""
+        self._window_heard += bool(queue)
         self._awake.set()
 
     def heard(self) -> None:
@@ -81,9 +87,12 @@ class Doze:
             self._window_jobs += jobs
         if now - self._window_began < QUIET_SECONDS:
             return
-        self._per_second = self._window_jobs / (now - self._window_began)
-        self._window_began, self._window_jobs = now, 0
+        jobs_found, heard = self._window_jobs, self._window_heard
+        self._per_second = max(jobs_found, heard) / (now - self._window_began)
+        self._window_began, self._window_jobs, self._window_heard = now, 0, 0
         if self._per_second > BUSY_JOBS_PER_SECOND:
+            if heard > 2 * jobs_found:
+                self._mark_at = now + HERD_SECONDS
             await self.busy()
 
     async def busy(self) -> None:
@@ -112,8 +121,10 @@ class Doze:
 
     @property
     def _is_quiet(self) -> bool:
-        """Whether few jobs arrive, or none."""
+        """Whether few jobs arrive, or none, here and at the other workers."""
         now = time.monotonic()
+        if now < self._mark_at:
+            return False
         if now - self._dry_since >= QUIET_SECONDS:
             return True
         return now - self._window_began < QUIET_SECONDS and self._per_second < BUSY_JOBS_PER_SECOND / 2

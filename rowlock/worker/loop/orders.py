@@ -38,7 +38,7 @@ class Orders:
     """Read operators' orders, and apply changes. A queue's pause needs no order: each claim checks it.
 
     `state` is whether this worker claims jobs (`running`), claims none (`quiet`), or stops (`stopping`). Each shift
-    begins with the state of the shift before. An order to stop calls `stop`.
+    begins with the state of the shift before. An order to stop calls `stop`. After each change `wake` is called.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Orders:
         state: str,
         give_back: Callable[[Sequence[Attempt]], None],
         stop: Callable[[], None],
+        wake: Callable[[], None],
     ) -> None:
         self._served = served
         self._claims = claims
@@ -58,6 +59,7 @@ class Orders:
         self._worker = worker
         self._give_back = give_back
         self._stop = stop
+        self._wake = wake
         self.state = state
         self._limits = served.limits_of(served.names)
         self._seen_at: dict[str, float] = {}
@@ -76,6 +78,7 @@ class Orders:
         if told is None or told != self._told:
             await self.read(connection)
             self._told = told
+            self._wake()  # a queue may be new, or resumed
 
     async def read(self, connection: ControlConnection) -> None:
         """Read and apply the orders. A limit that an operator gave a queue overrides the worker's own option."""
