@@ -113,10 +113,11 @@ COUNT_AGAIN: Final = """
        SET until = least(until, (SELECT min(at) FROM rowlock_audit.change) - interval '1 minute')
      WHERE name = 'counted'"""
 MAKE_DUE: Final = """
-    UPDATE rowlock.duty SET next_run_at = clock_timestamp()
-     WHERE name IN ('statistics', 'retention') AND next_run_at > clock_timestamp()"""
+    UPDATE rowlock.duty SET next_run_at = clock_timestamp() - interval '1 minute'
+     WHERE name IN ('statistics', 'retention') AND next_run_at > clock_timestamp() - interval '1 minute'"""
 DUE_EVERY: Final = 5.0
-"""After so many seconds the duties are made due again: a run that was under way delays its duty for long."""
+"""After so many seconds the duties are made due again: a run that was under way delays its duty for long. They are made
+due for a minute: idle workers leave `statistics` for as long."""
 STATUS: Final = """
     SELECT (SELECT until FROM rowlock.statistic_mark WHERE name = 'counted') > $1::timestamptz AS is_counted,
            EXISTS (

@@ -118,6 +118,9 @@ async def test_a_lease_whose_thread_ends_by_a_defect_is_lost(
     await eventually(lambda: lost == [lease])
     assert lease.is_lost
     assert not lease.is_held
+    thread = lease._thread
+    assert thread is not None
+    await asyncio.to_thread(thread.join)  # its error is reported at its end: within this test
     assert await connection.fetchval("SELECT count(*) FROM rowlock.worker") == 1
 
 
