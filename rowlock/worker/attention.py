@@ -32,7 +32,8 @@ log = logs.get_logger("rowlock.worker")
 
 LOOK_EVERY: Final = 1.0
 IDLE_SHARE: Final = 2
-"""A worker that holds no job looks this many times as rarely: no cancel concerns it."""
+"""A worker that holds no job looks this many times as rarely: no cancel concerns it. One that gets a job meanwhile does
+not."""
 PAUSE_MOST: Final = 5.0
 """The longest pause between two looks while the database does not answer, in seconds."""
 
@@ -69,6 +70,7 @@ class Attention:
         self._on_cancel = on_cancel
         self._notified = asyncio.Event()
         self._done_before = 0
+        self._news: set[str] = set()
 
     def notify(self) -> None:
         """Look now: an operator has acted on one of this worker's jobs, on a queue, or on a worker."""
@@ -79,19 +81,26 @@ class Attention:
         pause = LOOK_EVERY
         while True:
             self._notified.clear()
+            rests = IDLE_SHARE
             try:
                 await self.look()
-                pause = LOOK_EVERY if self._has_worked else LOOK_EVERY * IDLE_SHARE
+                pause = LOOK_EVERY
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                 log.warning("attention_failed", error=type(error).__name__, detail=message(error))
-                pause = min(pause * 2, PAUSE_MOST)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
-                    await self._notified.wait()
+                pause, rests = min(pause * 2, PAUSE_MOST), 1
+            for _ in range(rests):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
+                        await self._notified.wait()
+                if self._notified.is_set() or self._has_worked:
+                    break
 
     async def look(self) -> None:
         """Look once, and do what there is to do. A table that another session has locked does not delay the rest."""
         parts: list[Callable[[], Awaitable[None]]] = []
+        if self._has_worked:
+            self._news = {"statistics", "backlog"}
+        self._done_before = self._slots.done
         try:
             [seen] = await self._connection.fetch(
                 "look",
@@ -100,7 +109,7 @@ class Attention:
                 self._ticker.tasks,
                 LOOK_AHEAD,
                 self._duties.wanted,
-                self._has_worked,
+                sorted(self._news),
                 self._claims.last_chance,
             )
         except asyncpg.LockNotAvailableError as error:
@@ -112,6 +121,7 @@ class Attention:
             parts += [self._find_cancelled, partial(self._orders.look, self._connection, None)]
         else:
             self._duties.notice(seen["duties"])
+            self._news -= set(seen["duties"])
             if seen["has_ticks"]:
                 self._ticker.notice()
             if seen["has_suspects"]:
@@ -120,7 +130,6 @@ class Attention:
                 parts.append(self._find_cancelled)
             if seen["orders"] is not None:  # otherwise the lease was lost
                 parts.append(partial(self._orders.look, self._connection, seen["orders"]))
-        self._done_before = self._slots.done
         for part in (*parts, self._keep_suspects):
             try:
                 await part()

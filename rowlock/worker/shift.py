@@ -287,7 +287,8 @@ class Shift:
         self.doze.heard()
         verb, colon, worker = payload.partition(":")
         if not colon:
-            self.doze.wake(payload)
+            if self.claims.serves(payload):
+                self.doze.wake(payload)
         elif (verb, worker) == ("cancel", str(self.id)):
             self.attention.notify()
         elif verb == "operate":

@@ -134,6 +134,8 @@ class Ticker:
         if rows:
             left: timedelta = rows[0]["next_run_at"] - rows[0]["now"]
             return left.total_seconds() + spread
+        now = asyncio.get_running_loop().time()
+        self._broken = {name: one for name, one in self._broken.items() if one.again_at > now}  # the others are gone
         return min((one.again_at for one in self._broken.values()), default=math.inf) - now
 
     async def _fire(self, row: Record) -> bool:

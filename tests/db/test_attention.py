@@ -44,7 +44,7 @@ class Standstill:
 @pytest.fixture
 async def standstill(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standstill]:
     made = Standstill(monkeypatch, "end_overdue")
-    await connection.execute("UPDATE rowlock.duty SET next_run_at = now() WHERE name = 'overdue'")
+    await connection.execute("UPDATE rowlock.duty SET next_run_at = '-infinity' WHERE name = 'overdue'")
     yield made
     made.goes_on.set()
 

@@ -421,8 +421,8 @@ class Race:
 
 
 def _claim(worker: UUID) -> tuple[object, ...]:
-    start = [BEGINNING.run_at], [BEGINNING.id]
-    return ["default"], [5], *start, ["default"], [3], 3, ["noop"], worker, False, 2, random.getrandbits(62), [], False
+    start, holding = ([BEGINNING.run_at], [BEGINNING.id]), (random.getrandbits(62), [], False, False)
+    return ["default"], [5], *start, ["default"], [3], 3, ["noop"], worker, False, 2, *holding
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

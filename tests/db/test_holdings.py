@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
@@ -99,17 +100,37 @@ async def test_of_a_large_claim_the_row_keeps_what_still_runs(claims: Claims, co
     await enqueue(connection, 100)
     rows = await claims.claim(CLAIMANT, 100, {})
     await succeed(connection, claims, rows[1:60])
-    await claims.trim(CLAIMANT, [rows[0], *rows[60:]])
+    await claims.trim(CLAIMANT)
     assert await connection.fetchval(LISTED) == [100], "too many run"
     await succeed(connection, claims, rows[60:])
-    await claims.trim(CLAIMANT, [])
-    assert await connection.fetchval(LISTED) == [100], "one is left of which nothing is known"
-    await claims.trim(CLAIMANT, rows[:1])
+    await claims.trim(CLAIMANT)
     assert await connection.fetchval("SELECT ids FROM rowlock.holding") == [rows[0]["id"]]
     await succeed(connection, claims, rows[:1])
     await enqueue(connection, 1)
     await claims.claim(CLAIMANT, 1, {})
     assert await connection.fetchval(LISTED) == [1]
+
+
+async def test_a_server_that_has_lost_outcomes_decides_what_a_shortened_row_keeps(
+    claims: Claims, connection: Connection
+) -> None:
+    await enqueue(connection, 100)
+    claims.holdings.ended((await claims.claim(CLAIMANT, 100, {}))[1:])  # it knows nothing of these outcomes
+    await claims.trim(CLAIMANT)
+    assert await connection.fetchval(LISTED) == [100]
+
+
+async def test_behind_a_pooler_a_row_stays_while_the_server_says_that_its_job_runs(
+    settings: Settings, connection: Connection
+) -> None:
+    await register(connection)
+    control = ControlConnection(replace(settings, listen=False), settings.database_url or "", purpose="claim")
+    claims = Claims(control, ["default"], ["noop"])
+    await enqueue(connection, 2)
+    claims.holdings.ended(await claims.claim(CLAIMANT, 1, {}))  # the server has lost the outcome, and nothing tells
+    await claims.claim(CLAIMANT, 1, {})
+    assert await connection.fetchval(LISTED) == [1, 1]
+    await control.close()
 
 
 async def test_claims_write_to_no_index_of_the_jobs(settings: Settings, connection: Connection) -> None:

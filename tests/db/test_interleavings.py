@@ -162,7 +162,7 @@ def enqueue(**unique: Any) -> tuple[Step, ...]:  # noqa: ANN401  # options of Un
 
 async def claim(session: Session) -> None:
     lanes = ["default"] * 10, list(range(9, -1, -1)), [BEGINNING.run_at] * 10, [BEGINNING.id] * 10
-    of_worker: tuple[object, ...] = session.claimer, False, 2, next(NUMBERS), [], False
+    of_worker: tuple[object, ...] = session.claimer, False, 2, next(NUMBERS), [], False, False
     rows = await session.fetch("claim", *lanes, ["default"], [1], 1, ["noop"], *of_worker)
     if claimed := [row for row in rows if row["id"] is not None]:
         session.answer = _given(claimed)

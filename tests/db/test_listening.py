@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -16,6 +17,7 @@ from rowlock.queue.connect.listening import Ear
 from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.worker.loop.doze import Doze
+from rowlock.worker.loop.main_loop import MainLoop
 from rowlock.worker.worker import Worker
 from tests.logged import capture_logs
 from tests.waiting import eventually
@@ -123,6 +125,70 @@ async def test_a_job_that_is_enqueued_while_its_worker_hears_nothing_waits_for_a
             assert await channels(worker._shift.links.claim) == [], "not yet found"
 
 
+async def test_a_job_of_a_transaction_that_was_open_when_the_worker_fell_asleep_waits_for_a_poll_at_most(
+    database_url: str, direct_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its enqueue saw no sleeping worker, so it notifies nobody."""
+    monkeypatch.setattr("rowlock.queue.connect.listening.TEST_EVERY", 3600)
+    settings = Settings(database_url=database_url, poll_interval=timedelta(seconds=0.5))
+    async with Rowlock(settings=settings) as app:
+
+        @app.task
+        async def work() -> str:
+            return "done"
+
+        enqueuing = await asyncpg.connect(direct_url)
+        try:
+            async with enqueuing.transaction():
+                handle = await work.using(connection=enqueuing).enqueue()
+                async with app.worker() as worker:
+                    await eventually(lambda: is_idle(connection))
+                    await asyncio.sleep(2)
+                    assert not worker._shift.doze._is_told_of_all
+                    await enqueuing.execute("COMMIT")
+                    assert await handle.result(timeout=2) == "done"
+                    await eventually(lambda: worker._shift.doze._is_told_of_all)
+                    await enqueuing.execute("BEGIN")
+        finally:
+            enqueuing.terminate()
+
+
+@pytest.mark.parametrize("which", ["of a full queue", "of a busy executor"])
+async def test_a_due_job_that_has_no_room_keeps_no_worker_awake(
+    which: str, app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[None] = []
+    work_once = MainLoop._work_once
+
+    async def counted(loop: MainLoop) -> None:
+        turns.append(None)
+        await work_once(loop)
+
+    monkeypatch.setattr(MainLoop, "_work_once", counted)
+    goes_on = threading.Event()
+
+    @app.task(queue="small")
+    async def limited() -> None:
+        await asyncio.to_thread(goes_on.wait)
+
+    @app.task
+    def busy() -> None:
+        goes_on.wait()
+
+    task = limited if which == "of a full queue" else busy
+    async with app.worker(queues=["small:1", "default"], threads=1) as worker:
+        await eventually(lambda: is_idle(connection))
+        for _ in range(2):
+            await task.using(delay=0.2).enqueue()
+        await eventually(lambda: worker._shift.slots.in_use == 1)
+        await asyncio.sleep(0.3)  # the second one is due
+        turns.clear()
+        await asyncio.sleep(0.5)
+        assert len(turns) < 20
+        goes_on.set()
+        await eventually(lambda: worker._shift.slots.done == 2)
+
+
 @pytest.mark.usefixtures("often")
 async def test_a_blocked_event_loop_is_not_taken_for_a_deaf_connection(app: Rowlock, connection: Connection) -> None:
     async with app.worker() as worker:
@@ -168,6 +234,7 @@ async def test_a_worker_that_is_not_marked_as_idle_sends_no_notification(monkeyp
     class Recorded:
         queues = open_queues = ("default",)
         has_looked_behind = True
+        xmin = xmax = 0
 
         async def fetch(self, name: str, *parameters: object) -> list[Any]:  # noqa: ARG002  # as the real one
             said.append(name)

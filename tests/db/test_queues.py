@@ -84,6 +84,37 @@ async def test_a_sleeping_worker_sees_that_a_queue_goes_on_though_nobody_tells_i
             await job.result(timeout=5)
 
 
+async def test_a_job_whose_claim_was_answered_after_the_pause_does_not_begin(
+    app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.05)
+    run, claimed, is_answered = ControlConnection._run, asyncio.Event(), asyncio.Event()
+
+    async def run_late(self: ControlConnection, *given: Any) -> list[asyncpg.Record]:  # noqa: ANN401
+        rows = await run(self, *given)
+        if given[1] == "claim" and len(rows) > 1 and not is_answered.is_set():
+            claimed.set()
+            await is_answered.wait()
+        return rows
+
+    monkeypatch.setattr(ControlConnection, "_run", run_late)
+    began: list[int] = []
+
+    @app.task(batch=10, batch_wait=5)
+    async def work(numbers: list[int]) -> None:
+        began.extend(numbers)
+
+    async with app.worker() as worker:
+        job = await work.enqueue(1)
+        await claimed.wait()
+        await app.queues.pause("default")
+        await eventually(lambda: worker._shift.orders._paused == {"default"})
+        is_answered.set()
+        given_back = "SELECT state = 'queued' AND attempt = 1 FROM rowlock.job WHERE id = $1"
+        await eventually(lambda: connection.fetchval(given_back, job.id), timeout=4)
+        assert began == []
+
+
 @pytest.mark.usefixtures("_registered")
 async def test_claims_do_not_believe_that_they_have_seen_the_jobs_of_a_paused_queue(
     app: Rowlock, connection: Connection

@@ -101,7 +101,7 @@ async def run_claim(connection: Connection, _job: UUID) -> None:
 def claim_parameters(limit: int = 10) -> tuple[Any, ...]:
     start = [BEGINNING.run_at] * 10, [BEGINNING.id] * 10
     lanes = ["default"] * 10, list(range(9, -1, -1))
-    return *lanes, *start, ["default"], [limit], limit, ["noop"], WORKER, False, 2, next(NUMBERS), [], True
+    return *lanes, *start, ["default"], [limit], limit, ["noop"], WORKER, False, 2, next(NUMBERS), [], True, False
 
 
 async def run_claim_alone(connection: Connection, _job: UUID) -> None:
@@ -252,11 +252,13 @@ async def test_the_claim_reads_the_claim_index_alone(situation: str, connection:
         connection,
         "claim",
         "'{default}', '{5}', '{0001-01-02}', '{00000000-0000-0000-0000-000000000000}', '{default}', '{500}', 500, "
-        "'{noop}', '00000000-0000-0000-0000-000000000001', false, 2, 1, '{}', true",
+        "'{noop}', '00000000-0000-0000-0000-000000000001', false, 2, 1, '{}', true, false",
     )
     on_job = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
-    assert sorted(node["Node Type"] for node in on_job) == ["Index Scan", "Index Scan", "Tid Scan"]
-    found, ahead = (node for node in on_job if node["Node Type"] == "Index Scan")
+    by_id = [node for node in on_job if node.get("Index Name") == "job_pkey"]
+    assert ["id = ANY" in node["Index Cond"] for node in by_id] == [True], "behind a pooler: what still runs"
+    assert sorted(node["Node Type"] for node in on_job) == ["Index Scan"] * 3 + ["Tid Scan"]
+    found, ahead = (node for node in on_job if node["Node Type"] == "Index Scan" and node not in by_id)
     assert (found["Index Name"], ahead["Index Name"]) == ("job_claim", "job_claim")
     for column in ("queue", "priority", "run_at", "ROW"):
         assert column in found["Index Cond"], "the range begins at the cursor and ends at what is due"
@@ -405,7 +407,7 @@ async def test_dead_letters_are_read_without_reading_what_succeeded(name: str, c
 async def test_a_look_reads_small_indexes_alone(situation: str, connection: Connection) -> None:
     await bring_about(connection, situation)
     plan = await plan_of(
-        connection, "look", "'00000000-0000-0000-0000-000000000001', '{default}', '{noop}', '3 s', '{rescue}', false, 2"
+        connection, "look", "'00000000-0000-0000-0000-000000000001', '{default}', '{noop}', '3 s', '{rescue}', '{}', 2"
     )
     on_job = [node for node in plan if node.get("Relation Name") == "job"]
     assert {node.get("Index Name") for node in on_job} == {"job_cancel", "job_suspect", "job_ends"}

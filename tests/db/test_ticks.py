@@ -385,6 +385,18 @@ async def test_a_worker_asks_again_when_a_tick_comes_soon_and_otherwise_when_one
     assert 0.1 < await ticker.fire_due() < 0.5
 
 
+async def test_schedule_that_failed_and_is_paused_or_gone_is_no_reason_to_look(
+    app: Rowlock, ticker: Ticker, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.ticker.LOOK_EVERY", 0.01)
+    await app.schedules.create("one", "report", HOURLY)
+    await connection.execute("UPDATE rowlock.schedule SET cron = 'whenever', next_run_at = now() - interval '1 hour'")
+    await ticker.fire_due()
+    await app.schedules.pause("one")
+    await asyncio.sleep(0.02)
+    assert await ticker.fire_due() == math.inf
+
+
 async def test_row_that_somebody_holds_is_left_alone_and_not_asked_for_at_once(
     app: Rowlock, ticker: Ticker, connection: Connection
 ) -> None:

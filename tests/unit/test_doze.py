@@ -21,6 +21,7 @@ class Recorded:
         self.said: list[str] = []
         self.open_queues = ("default",)
         self.has_looked_behind = True
+        self.xmin, self.xmax = 7, 9
         self.next = 3600.0
 
     async def fetch(self, name: str, *_: object) -> list[Any]:
@@ -100,6 +101,8 @@ async def test_a_marked_worker_polls_rarely_and_is_awake_when_a_job_falls_due(
     clock[0] += 1
     await doze.wait()
     assert recorded.said == ["mark_idle"]
+    assert doze._longest_pause() == 2, "a transaction is open that may have enqueued before the mark"
+    recorded.xmin = 9
     assert 3.2 <= doze._longest_pause() <= 4.8, "until it tests its hearing"
     doze._ear._test_at = 1e9
     assert doze._longest_pause() == 2 * dozing.HEARING_SHARE
@@ -107,3 +110,16 @@ async def test_a_marked_worker_polls_rarely_and_is_awake_when_a_job_falls_due(
     assert doze._longest_pause() == 2
     recorded.next = 0.25
     assert doze._longest_pause() == 0.25
+
+
+async def test_a_worker_that_cannot_listen_looks_soon_after_a_job_and_then_less_and_less_often(
+    recorded: Any,  # noqa: ANN401  # a Recorded
+    clock: list[float],
+) -> None:
+    deaf = Doze(Settings(poll_interval=timedelta(seconds=1), listen=False), recorded, recorded, uuid7())
+    pauses = [deaf._longest_pause() for _ in range(12)]
+    assert pauses[:3] == [2 * dozing.PAUSE_FIRST, 4 * dozing.PAUSE_FIRST, 8 * dozing.PAUSE_FIRST]
+    assert pauses[-1] == 1
+    await pass_time(deaf, clock, 0.1, found=1, heard=0)
+    assert deaf._longest_pause() == 2 * dozing.PAUSE_FIRST
+    assert recorded.said == []

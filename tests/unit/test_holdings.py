@@ -84,10 +84,8 @@ def test_only_large_claims_of_which_little_is_left_are_shortened() -> None:
     holdings.claimed(large, 64)
     holdings.ended(rows(small, 7))
     holdings.ended(rows(large, 47))
-    assert holdings.trim(rows(small, 1) + rows(large, 17)) == {}
+    assert holdings.to_trim() == []
     holdings.ended(rows(large, 1))
-    left = rows(large, 16)
-    assert holdings.trim(left) == {large: [row["id"] for row in left]}
-    assert holdings.trim(left[1:]) == {}, "one job is unaccounted for"
-    holdings.trimmed({large: [row["id"] for row in left]})
-    assert holdings.trim(left) == {}
+    assert holdings.to_trim() == [large]
+    holdings.trimmed(large, 16)
+    assert holdings.to_trim() == []

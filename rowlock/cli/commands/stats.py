@@ -73,7 +73,7 @@ def command(window: str, queue: str | None, task: str | None, as_json: bool) -> 
         ]
     )
     if not sum(done):
-        note("No job ended in this window. Jobs are counted about ten seconds after their end.")
+        note("No job ended in this window. Jobs are counted ten seconds to a minute after their end.")
     for name, rows in (
         ("ALL", [("all", found.total)]),
         ("QUEUE", [(one.queue, one) for one in found.queues]),

@@ -55,6 +55,8 @@ class Group:
         """Whether the last claim began behind all jobs that could have been missed."""
         self.next_due_at = math.inf
         """When the next job falls due in them, by the monotonic clock, as the last claim saw it."""
+        self.xmin = self.xmax = 0
+        """The oldest transaction id in use at the last claim, and the first that was not in use yet."""
 
 
 class Claims:
@@ -99,6 +101,10 @@ class Claims:
     def queues(self) -> list[str]:
         """The queues that it claims from."""
         return [queue for group in self.groups for queue in group.queues]
+
+    def serves(self, queue: str) -> bool:
+        """Whether it claims from this queue."""
+        return any(queue in group.queues for group in self.groups)
 
     @property
     def open_queues(self) -> list[str]:
@@ -208,6 +214,7 @@ class Claims:
         rescan = cursors.should_rescan()
         queues = [queue for queue in group.queues if limits.get(queue, limit) > 0]
         if not queues:
+            group.next_due_at = math.inf  # what is due has no room: once it has, the claims are woken
             return []
         lanes = [Lane(queue, priority) for queue in queues for priority in PRIORITIES]
         starts = [cursors.start(lane, rescan=rescan) for lane in lanes]
@@ -229,6 +236,7 @@ class Claims:
             number,
             self.holdings.over(),
             looks_ahead,
+            self._connection.is_pooled,
         )
         ended = time.monotonic()
         group.took = ended - began
@@ -255,7 +263,7 @@ class Claims:
             xmin=told["xmin"],
         )
         cursors.record(scan, rescan=rescan, took=group.took)
-        group.has_looked_behind = rescan
+        group.has_looked_behind, group.xmin, group.xmax = rescan, told["xmin"], told["xmax"]
         if self._clock.has_gone_back(self.looked_until, began, ended):
             log.warning("server_clock_went_back", what="the claims scan again from the beginning")
             self.reset()  # new jobs fall due behind the positions that were reached  # seam: clock set back
@@ -289,14 +297,11 @@ class Claims:
         """The jobs that this worker has claimed unknowingly, by a claim whose answer was lost. Rows as of `claim`."""
         return await self._connection.fetch("adopt", worker, list(known))
 
-    async def trim(self, worker: UUID, rows: Iterable[Record]) -> None:
-        """Shorten the rows of large claims most of whose jobs have ended. `rows`: what the worker has not ended."""
-        if kept := self.holdings.trim(rows):
-            ids = [(one, number) for number, left in kept.items() for one in left]
-            await self._connection.fetch(
-                "trim_holdings", worker, [*kept], [one for one, _ in ids], [number for _, number in ids]
-            )
-            self.holdings.trimmed(kept)
+    async def trim(self, worker: UUID) -> None:
+        """Shorten the rows of large claims most of whose jobs have ended."""
+        if numbers := self.holdings.to_trim():
+            for row in await self._connection.fetch("trim_holdings", worker, numbers):
+                self.holdings.trimmed(row["number"], row["jobs"])
 
     @property
     def has_looked_behind(self) -> bool:
@@ -305,11 +310,27 @@ class Claims:
             claims.has_looked_behind for claims in self.apart
         )
 
+    @property
+    def xmin(self) -> int:
+        """The oldest transaction id that was in use at the last claims: what older ones enqueued was seen."""
+        return min([*(group.xmin for group in self.groups), *(claims.xmin for claims in self.apart)])
+
+    @property
+    def xmax(self) -> int:
+        """The first transaction id that was not in use yet at the last claims."""
+        return max([*(group.xmax for group in self.groups), *(claims.xmax for claims in self.apart)])
+
     def next_due_in(self) -> float:
-        """The seconds until the next job falls due, as the last claims saw it that looked ahead; else infinite."""
-        now = time.monotonic()
-        mine = min((group.next_due_at for group in self.groups), default=math.inf) - now
-        return max(min([mine, *(claims.next_due_in() for claims in self.apart)]), 0.0)
+        """The seconds until the next job falls due, as the last claims saw it that looked ahead; else infinite.
+
+        0 for each of them only once: if the claim that follows has no room for it, it is no reason to hurry.
+        """
+        now, wait = time.monotonic(), math.inf
+        for group in self.groups:
+            if group.next_due_at <= now:
+                group.next_due_at, wait = math.inf, 0.0
+            wait = min(wait, group.next_due_at - now)
+        return min([wait, *(claims.next_due_in() for claims in self.apart)])
 
 
 def _reached(

@@ -12,8 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from uuid import UUID
+    from collections.abc import Iterable
 
     from asyncpg import Record
 
@@ -81,27 +80,18 @@ class Holdings:
         self._over.clear()
         self._sent.clear()
 
-    def trim(self, rows: Iterable[Record]) -> Mapping[int, list[UUID]]:
-        """The large claims most of whose jobs have ended, with the jobs that are left of each.
-
-        `rows` are the jobs that the worker runs, or whose outcomes are on their way.
-        """
-        left: dict[int, list[UUID]] = {
-            number: []
+    def to_trim(self) -> list[int]:
+        """The large claims most of whose jobs have ended."""
+        return [
+            number
             for number, holding in self._held.items()
             if holding.listed >= TRIM_FROM and holding.left * TRIM_SHARE <= holding.listed
-        }
-        if left:
-            for row in rows:
-                if row["number"] in left:
-                    left[row["number"]].append(row["id"])
-        return {number: ids for number, ids in left.items() if len(ids) == self._held[number].left}
+        ]
 
-    def trimmed(self, kept: Mapping[int, list[UUID]]) -> None:
-        """The rows list only these jobs now."""
-        for number, ids in kept.items():
-            if (holding := self._held.get(number)) is not None:
-                holding.listed = len(ids)
+    def trimmed(self, number: int, jobs: int) -> None:
+        """The row of this claim lists so many jobs now."""
+        if (holding := self._held.get(number)) is not None:
+            holding.listed = jobs
 
 
 __all__ = ["Holdings"]

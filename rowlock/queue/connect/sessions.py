@@ -318,6 +318,11 @@ class ControlConnection:
         return self._connection is not None and not self._connection.is_closed()
 
     @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler may be between: then a failover to another server causes no reconnect."""
+        return not self._settings.listen
+
+    @property
     def is_away(self) -> bool:
         """Whether the last statement failed because the database was away."""
         return self._away_since is not None

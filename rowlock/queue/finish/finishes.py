@@ -140,12 +140,7 @@ class Finishes:
 
     def known(self) -> set[UUID]:
         """The jobs whose outcomes wait to be recorded, or are on their way."""
-        return {row["id"] for row in self.rows}
-
-    @property
-    def rows(self) -> list[Record]:
-        """The claimed rows of those jobs."""
-        return [outcome.claimed for outcome in (*self._successes, *self._unsuccesses, *self._sending)]
+        return {outcome.claimed["id"] for outcome in (*self._successes, *self._unsuccesses, *self._sending)}
 
     async def flush(self) -> None:
         """Wait until all outcomes so far are in the database."""

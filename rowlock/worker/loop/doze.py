@@ -48,6 +48,8 @@ class Doze:
         self._awake = asyncio.Event()
         self._is_marked = False
         self._marked: list[str] = []
+        self._open_until: int | None = None
+        self._hears_all = False
         self._pause = PAUSE_FIRST
         self._dry_since = time.monotonic()
         self._window_began, self._window_jobs = time.monotonic(), 0
@@ -108,7 +110,7 @@ class Doze:
         if not self._is_marked and self._may_listen and self._is_quiet:
             self._marked = sorted(self._claims.open_queues)
             await self._connection.fetch("mark_idle", self._worker, self._marked)
-            self._is_marked = True
+            self._is_marked, self._open_until, self._hears_all = True, None, False
             self._ear.begin()
             return  # to claim once more: jobs enqueued before the mark did not notify
         if self._is_marked and not await self._ear.test():
@@ -129,13 +131,22 @@ class Doze:
             return True
         return now - self._window_began < QUIET_SECONDS and self._per_second < BUSY_JOBS_PER_SECOND / 2
 
+    @property
+    def _is_told_of_all(self) -> bool:
+        """Whether each transaction has ended that may have enqueued before the mark was there: it notifies nobody."""
+        if self._open_until is None:
+            self._open_until = self._claims.xmax  # of the first claim after the mark
+        elif self._claims.xmin >= self._open_until:
+            self._hears_all = True
+        return self._hears_all
+
     def _longest_pause(self) -> float:
         """How long to wait for a notification, in seconds."""
-        if not self.may_sleep:
-            pause = self._pause = min(self._pause * 2, PAUSE_BUSY_MOST)
-            return pause
+        if not self._is_marked:
+            self._pause = min(self._pause * 2, PAUSE_BUSY_MOST if self._may_listen else self._poll)
+            return min(self._pause, self._claims.next_due_in())
         pause = self._poll
-        if self._is_marked and self._claims.has_looked_behind:
+        if self._claims.has_looked_behind and self._is_told_of_all:
             pause *= HEARING_SHARE
         pause = min(pause, self._claims.next_due_in())  # seam: next due
-        return min(pause, self._ear.due_in()) if self._is_marked else pause  # seam: listening
+        return min(pause, self._ear.due_in())  # seam: listening

@@ -122,7 +122,7 @@ class MainLoop:
             await self._adopt()
         if now >= self._trim_at:
             self._trim_at = now + TRIM_EVERY
-            await self._claims.trim(self._lease.worker, [*self._slots.rows, *self._finishes.rows])
+            await self._claims.trim(self._lease.worker)
         for attempt in self._slots.take_ready(older_than=STALE_SECONDS):
             self._release(attempt)
         if self._orders.is_quiet:

@@ -66,6 +66,7 @@ class Orders:
         self._has_warned = False
         self._discover_at = 0.0
         self._told: str | None = None
+        self._paused: set[str] = set()
 
     async def look(self, connection: ControlConnection, told: str | None) -> None:
         """Discover queues for the wildcards if that is due. Read the orders if they have changed.
@@ -79,6 +80,8 @@ class Orders:
             await self.read(connection)
             self._told = told
             self._wake()  # a queue may be new, or resumed
+        elif self._paused:  # a claim that was answered late, or an adopted job
+            self._give_back(self._slots.take_surplus(self._paused))
 
     async def read(self, connection: ControlConnection) -> None:
         """Read and apply the orders. A limit that an operator gave a queue overrides the worker's own option."""
@@ -93,7 +96,7 @@ class Orders:
         limits = self._served.limits_of(queues)
         # seam: scale
         limits |= {row["queue"]: row["queue_concurrency"] for row in rows if row["queue_concurrency"] is not None}
-        paused = {row["queue"] for row in rows if row["is_paused"]}
+        paused = self._paused = {row["queue"] for row in rows if row["is_paused"]}
         concurrency: int = rows[0]["concurrency"]
         if (concurrency, limits) != (self._slots.concurrency, self._limits):
             if concurrency != self._slots.concurrency:

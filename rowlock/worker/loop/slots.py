@@ -139,11 +139,6 @@ class Slots:
         return {attempt.claimed["id"] for attempt in self._held.values()}
 
     @property
-    def rows(self) -> list[Record]:
-        """The claimed rows of those jobs."""
-        return [attempt.claimed for attempt in self._held.values()]
-
-    @property
     def done(self) -> int:
         """How many attempts have ended so far."""
         return self._done

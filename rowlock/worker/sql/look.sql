@@ -1,7 +1,7 @@
 -- Look once at everything that an idle worker would otherwise ask for one by one: whether there is anything to do at all.
 --
 -- $1 the worker   $2 its queues text[]   $3 the tasks whose schedules it fires text[]   $4 how far it looks ahead for ticks interval
--- $5 the duties that it can do text[]   $6 whether it has worked since it last looked
+-- $5 the duties that it can do text[]   $6 of 'statistics' and 'backlog', those that were not due since it last worked text[]
 -- $7 the number of crashes from which a job runs alone
 --
 -- Returns whether a cancel of one of its jobs is requested, operators' orders for it as one text (null if its own row is
@@ -15,7 +15,7 @@
 WITH waiting AS MATERIALIZED (
     SELECT EXISTS (
                SELECT FROM rowlock.job
-                WHERE crashes > 0 AND crashes >= $7::integer AND worker IS NULL AND run_at <= now()
+                WHERE crashes > 0 AND crashes >= $7::integer AND worker IS NULL AND run_at <= now() AND queue = ANY($2::text[])
            ) AS has_suspects
 )
 SELECT EXISTS (
@@ -45,8 +45,8 @@ SELECT EXISTS (
                       SELECT FROM rowlock.job WHERE ends_at = '-infinity' AND state <> 'running'
                   )
                   WHEN 'suspects' THEN waiting.has_suspects
-                  WHEN 'statistics' THEN $6::boolean
-                  WHEN 'backlog' THEN $6::boolean
+                  WHEN 'statistics' THEN name = ANY($6::text[])
+                  WHEN 'backlog' THEN name = ANY($6::text[])
                   ELSE true
                   END)
        ) AS duties,

@@ -8,6 +8,8 @@
 -- $11 the number of crashes from which a job runs alone: claim_alone.sql claims those
 -- $12 the number of this claim bigint: unique for the worker   $13 the numbers of claims whose jobs have all ended bigint[]
 -- $14 whether to tell when the next job falls due, if the limit in all is not reached
+-- $15 whether to keep a row of $13 if the worker still runs one of its jobs: the server may have lost outcomes that were
+--     recorded, without a reconnect that tells
 --
 -- Writes down which jobs the worker holds (`holding`), in place of the rows $13: in any case before anybody can see that they run.
 --
@@ -15,9 +17,9 @@
 --
 -- Returns the claimed jobs in the order in which they are to run. `times` is null if ends_at is null; otherwise it is
 -- ends_at (no attempt may start after it), expires_at, the deadline, and now. One last row has a null id: this statement's
--- transaction id (null if it has none), the oldest transaction id in use, the time until which it looked for due jobs (null
--- if the lease has run out), which of the queues are paused: it does not search those; and how long it is until the next job
--- falls due in the other ones.
+-- transaction id (null if it has none), the oldest transaction id in use and the first that is not in use yet, the time until
+-- which it looked for due jobs (null if the lease has run out), which of the queues are paused: it does not search those; and
+-- how long it is until the next job falls due in the other ones.
 --
 -- Index: worker_pkey and queue_pkey, once; job_claim, one range scan a lane; then a Tid Scan. The planner cannot turn a join
 -- around: LATERAL fixes the first, and `ctid = ANY(ARRAY(…))` the second. Run it under PLANNER_SETTINGS.
@@ -71,6 +73,9 @@ WITH paused AS MATERIALIZED (
     DELETE FROM rowlock.holding
      WHERE worker = $9 AND number = ANY($13::bigint[])
        AND (SELECT counted.jobs FROM counted) > 0  -- an empty claim writes nothing
+       AND CASE WHEN $15::boolean THEN NOT EXISTS (
+               SELECT FROM rowlock.job WHERE job.id = ANY(holding.ids) AND job.worker = $9
+           ) ELSE true END
 ), next AS (
     SELECT min(due.run_at) - now() AS wait
       FROM unnest($1::text[], $2::smallint[]) AS lane (queue, priority)
@@ -91,13 +96,13 @@ WITH paused AS MATERIALIZED (
 )
 (
 SELECT {{claimed_columns}}, times, $12::bigint AS number,
-       NULL::xid8 AS xid, NULL::xid8 AS xmin, NULL::timestamptz AS looked_until, NULL::text[] AS paused, NULL::interval AS wait
+       NULL::xid8 AS xid, NULL::xid8 AS xmin, NULL::xid8 AS xmax, NULL::timestamptz AS looked_until, NULL::text[] AS paused, NULL::interval AS wait
   FROM claimed
  ORDER BY priority DESC, run_at, id
 )
  UNION ALL
 SELECT {{null claimed_columns}}, NULL, NULL,
        CASE WHEN $10::boolean THEN pg_current_xact_id() ELSE pg_current_xact_id_if_assigned() END,
-       pg_snapshot_xmin(pg_current_snapshot()), (SELECT now() FROM leased), ARRAY(SELECT paused.name FROM paused),
+       pg_snapshot_xmin(pg_current_snapshot()), pg_snapshot_xmax(pg_current_snapshot()), (SELECT now() FROM leased), ARRAY(SELECT paused.name FROM paused),
        (SELECT next.wait FROM next)
   FROM counted
