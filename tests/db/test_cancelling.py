@@ -421,7 +421,8 @@ class Race:
 
 
 def _claim(worker: UUID) -> tuple[object, ...]:
-    start, holding = ([BEGINNING.run_at], [BEGINNING.id]), (random.getrandbits(62), [], False, False)
+    start = [BEGINNING.run_at], [BEGINNING.id]
+    holding: tuple[object, ...] = random.getrandbits(62), [], False, False
     return ["default"], [5], *start, ["default"], [3], 3, ["noop"], worker, False, 2, *holding
 
 

@@ -115,9 +115,9 @@ class Workers:
     async def quiet(self, worker_id: UUID | str, *, by: str | None = None) -> LiveWorker:
         """Stop a live worker from claiming new jobs, for as long as it lives or until it is resumed.
 
-        Its running jobs go on. It obeys at once, or within a second or two without LISTEN, and goes on renewing its lease
-        and doing its duties. The table `operation` records a change. Raises `WorkerNotFound`; `WrongState` if it is
-        stopping.
+        Its running jobs go on. It obeys at once, or within a second or two without LISTEN, and goes on renewing its
+        lease and doing its duties. The table `operation` records a change. Raises `WorkerNotFound`; `WrongState` if it
+        is stopping.
         """
         return await self._direct("quiet", worker_id, by)
 
