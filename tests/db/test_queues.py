@@ -81,7 +81,7 @@ async def test_a_sleeping_worker_sees_that_a_queue_goes_on_though_nobody_tells_i
         async with app.worker() as worker:
             await eventually(lambda: worker._shift.doze._is_marked)
             await connection.execute("UPDATE rowlock.queue SET paused_at = NULL")
-            await job.result(timeout=5)
+            await job.result(timeout=20)
 
 
 async def test_a_job_whose_claim_was_answered_after_the_pause_does_not_begin(
@@ -100,7 +100,7 @@ async def test_a_job_whose_claim_was_answered_after_the_pause_does_not_begin(
     monkeypatch.setattr(ControlConnection, "_run", run_late)
     began: list[int] = []
 
-    @app.task(batch=10, batch_wait=5)
+    @app.task(batch=10, batch_wait=30)
     async def work(numbers: list[int]) -> None:
         began.extend(numbers)
 
@@ -111,7 +111,7 @@ async def test_a_job_whose_claim_was_answered_after_the_pause_does_not_begin(
         await eventually(lambda: worker._shift.orders._paused == {"default"})
         is_answered.set()
         given_back = "SELECT state = 'queued' AND attempt = 1 FROM rowlock.job WHERE id = $1"
-        await eventually(lambda: connection.fetchval(given_back, job.id), timeout=4)
+        await eventually(lambda: connection.fetchval(given_back, job.id), timeout=20)
         assert began == []
 
 

@@ -88,7 +88,7 @@ async def test_a_sleeping_worker_claims_from_a_new_queue_as_soon_as_it_has_found
 
         async with app.worker(queues=["tenant-*"]) as worker:
             await eventually(lambda: worker._shift.doze._is_marked)
-            await (await noop.using(queue="tenant-new").enqueue()).result(timeout=5)
+            await (await noop.using(queue="tenant-new").enqueue()).result(timeout=20)
 
 
 async def test_a_queue_that_has_been_empty_for_long_is_dropped_and_found_again(
