@@ -18,7 +18,7 @@ from rowlock.worker.attempt.attempt import Attempt
 from rowlock.worker.attempt.performer import Performer
 from rowlock.worker.attempt.runtime import Runtimes
 from rowlock.worker.attention import Attention
-from rowlock.worker.duties.runner import AWAY_SHARE, Duties
+from rowlock.worker.duties.runner import Duties
 from rowlock.worker.links import PURPOSES, Links
 from rowlock.worker.loop.doze import Doze
 from rowlock.worker.loop.main_loop import TRANSIENT, MainLoop
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 log = logs.get_logger("rowlock.worker")
 
+OUTAGE_SHARE: Final = 1 / 3
+"""If the database was away for this share of a lease, leases may be lost without a crash: rescues are paused."""
 LAST_SECONDS: Final = 3.0
 """How long cancelled handlers may take to end, once the grace period is over."""
 
@@ -65,7 +67,6 @@ class Shift:
         """Whether its handlers have ended, or were left behind."""
         self.is_retired = False
         """Whether the shift ends, or has ended, because its lease was lost."""
-        self._given_back: list[Attempt] = []
         self.links = Links(terms.database.settings, terms.dsn, terms.counts.connects)
         self.lease = Lease(
             terms.database.settings,
@@ -78,7 +79,7 @@ class Shift:
         self._make_loop(concurrency, state)
         self.duties = Duties(self.links.upkeep, terms.database, self.claims, alone=self.alone, counts=terms.counts)
         self.ticker = Ticker(self.links.attention, terms.tasks)
-        away = AWAY_SHARE * terms.database.settings.lease.total_seconds()
+        away = OUTAGE_SHARE * terms.database.settings.lease.total_seconds()
         self.links.upkeep.on_return("hold_rescues", away)
         self.links.attention.on_return("hold_rescues", away)
         self.attention = Attention(
@@ -381,11 +382,9 @@ class Shift:
         if self._is_closing or not self.is_open:
             return
         self._is_closing = True
-        unstarted = self.slots.take_ready()
-        for attempt in unstarted:
+        for attempt in self.slots.take_ready():
             self.performer.release(attempt)
         self.slots.stop_waiting()
-        self._given_back += [*unstarted, *(attempt for attempt in self.slots.running if attempt.is_refused)]
         try:
             await self._wait_for_handlers(self._terms.grace)  # a second signal makes it zero
         finally:  # seam: close
@@ -403,7 +402,6 @@ class Shift:
             parts.push_async_callback(self._stop_handlers)
 
     async def _stop_handlers(self) -> None:
-        self._given_back += self.slots.running
         self.slots.stop("shutdown")
         try:
             await self._wait_for_handlers(lambda: LAST_SECONDS)
@@ -421,10 +419,7 @@ class Shift:
                 await self.finishes.flush()
                 if self.lease.is_lost:
                     return  # other workers rescue the jobs that are left
-                self._given_back += await self._give_back_the_unknown()
-                if self._given_back:
-                    queues = {attempt.claimed["queue"] for attempt in self._given_back}
-                    await self.links.claim.fetch("wake", list(queues))
+                await self._give_back_the_unknown()
                 await self.lease.end(self.links.claim)
         except TRANSIENT as error:
             log.warning("stopped_without_database", error=type(error).__name__)
@@ -438,14 +433,11 @@ class Shift:
         self._recording.cancel()
         await asyncio.gather(self._recording, return_exceptions=True)
 
-    async def _give_back_the_unknown(self) -> list[Attempt]:
+    async def _give_back_the_unknown(self) -> None:
         """Release jobs that the worker never began, but that are claimed for it: a claim's answer was lost."""
-        rows = await self.claims.adopt(self.id, ())
-        unknown = [Attempt(row, steady.seconds(), self.lease) for row in rows]
-        for attempt in unknown:
-            self.performer.release(attempt)
+        for row in await self.claims.adopt(self.id, ()):
+            self.performer.release(Attempt(row, steady.seconds(), self.lease))
         await self.finishes.flush()
-        return unknown
 
     async def _wait_for_handlers(self, seconds: Callable[[], float]) -> None:
         began = self._loop.time()

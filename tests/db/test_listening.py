@@ -144,10 +144,10 @@ async def test_a_job_of_a_transaction_that_was_open_when_the_worker_fell_asleep_
                 async with app.worker() as worker:
                     await eventually(lambda: is_idle(connection))
                     await asyncio.sleep(2)
-                    assert not worker._shift.doze._is_told_of_all
+                    assert not worker._shift.doze._hears_all
                     await enqueuing.execute("COMMIT")
                     assert await handle.result(timeout=10) == "done"  # and not after ten polls
-                    await eventually(lambda: worker._shift.doze._is_told_of_all)
+                    await eventually(lambda: worker._shift.doze._hears_all)
                     await enqueuing.execute("BEGIN")
         finally:
             enqueuing.terminate()

@@ -58,6 +58,12 @@ class Group:
         self.xmin = self.xmax = 0
         """The oldest transaction id in use at the last claim, and the first that was not in use yet."""
 
+    def note(self, told: Record, ended: float, *, rescan: bool) -> None:
+        """Note what a claim told in its last row. `rescan`: it began behind all jobs that could have been missed."""
+        self.has_looked_behind, self.xmin, self.xmax = rescan, told["xmin"], told["xmax"]
+        self.next_due_at = math.inf if told["wait"] is None else ended + told["wait"].total_seconds()
+        self.queues = self.queues[1:] + self.queues[:1]  # the next claim begins with another one: none waits for ever
+
 
 class Claims:
     """The claims of one worker: due jobs of its queues and known tasks, in order of priority.
@@ -245,7 +251,6 @@ class Claims:
             raise NotLeased("The worker's lease has expired. Nothing was claimed.")
         if rows:
             self.holdings.claimed(number, len(rows))
-        group.next_due_at = math.inf if told["wait"] is None else ended + told["wait"].total_seconds()
         self.looked_until = told["looked_until"]
         if told["paused"] or self.paused:
             self.paused = self.paused.difference(queues).union(told["paused"])
@@ -263,13 +268,10 @@ class Claims:
             xmin=told["xmin"],
         )
         cursors.record(scan, rescan=rescan, took=group.took)
-        group.has_looked_behind, group.xmin, group.xmax = rescan, told["xmin"], told["xmax"]
+        group.note(told, ended, rescan=rescan)
         if self._clock.has_gone_back(self.looked_until, began, ended):
             log.warning("server_clock_went_back", what="the claims scan again from the beginning")
             self.reset()  # new jobs fall due behind the positions that were reached  # seam: clock set back
-        group.queues = (
-            group.queues[1:] + group.queues[:1]
-        )  # the next claim begins with another queue, so that none waits for ever
         return rows
 
     async def is_suspect_due(self) -> bool:

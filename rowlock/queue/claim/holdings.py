@@ -37,7 +37,8 @@ class Holdings:
     """
 
     def __init__(self) -> None:
-        self._numbers = count(random.getrandbits(62))  # whoever else claims in the worker's name has other numbers
+        # Numbers are unique for the worker, also where something else claims in its name: they begin anywhere.
+        self._numbers = count(random.getrandbits(62))
         self._held: dict[int, _Holding] = {}
         self._over: list[int] = []
         self._sent: list[int] = []

@@ -6,17 +6,12 @@ WITH paused AS MATERIALIZED (
     SELECT name FROM rowlock.queue WHERE name = ANY($1::text[]) AND paused_at IS NOT NULL
 )
 SELECT min(due.run_at) - clock_timestamp() AS wait
-  FROM unnest($1::text[]) AS wanted (queue)
- CROSS JOIN generate_series(0, 9) AS level (priority)
+  FROM (
+       SELECT wanted.queue, level.priority::smallint AS priority
+         FROM unnest($1::text[]) AS wanted (queue)
+        CROSS JOIN generate_series(0, 9) AS level (priority)
+       ) AS lane
  CROSS JOIN LATERAL (
-       SELECT job.run_at
-         FROM rowlock.job
-        WHERE job.state = 'queued'
-          AND job.queue = wanted.queue
-          AND job.priority = level.priority::smallint
-          AND job.run_at > now()
-          AND job.run_at < 'infinity'
-        ORDER BY job.run_at, job.id
-        LIMIT 1
+       {{next_in_lane}}
        ) AS due
- WHERE NOT wanted.queue = ANY(ARRAY(SELECT paused.name FROM paused))
+ WHERE NOT lane.queue = ANY(ARRAY(SELECT paused.name FROM paused))

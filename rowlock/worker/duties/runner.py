@@ -46,8 +46,6 @@ PAUSE_MOST: Final = 5.0
 NET_EVERY: Final = 60.0
 NET_SHARE: Final = 50
 """A look behind the cursors that took t seconds is not repeated for this many times t."""
-AWAY_SHARE: Final = 1 / 3
-"""If the database was away for this share of a lease, leases may be lost without a crash: rescues are paused."""
 
 
 class Duties:
@@ -168,4 +166,4 @@ class Duties:
             log.warning("rows_restored", rows=[row["restored"] for row in rows])
 
 
-__all__ = ["AWAY_SHARE", "Duties"]
+__all__ = ["Duties"]

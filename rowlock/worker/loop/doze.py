@@ -131,11 +131,13 @@ class Doze:
             return True
         return now - self._window_began < QUIET_SECONDS and self._per_second < BUSY_JOBS_PER_SECOND / 2
 
-    @property
     def _is_told_of_all(self) -> bool:
-        """Whether each transaction has ended that may have enqueued before the mark was there: it notifies nobody."""
+        """Whether each transaction has ended that may have enqueued before the mark was there: it notifies nobody.
+
+        Asked after each claim: the first one after the mark says which transactions these are.
+        """
         if self._open_until is None:
-            self._open_until = self._claims.xmax  # of the first claim after the mark
+            self._open_until = self._claims.xmax
         elif self._claims.xmin >= self._open_until:
             self._hears_all = True
         return self._hears_all
@@ -146,7 +148,7 @@ class Doze:
             self._pause = min(self._pause * 2, PAUSE_BUSY_MOST if self._may_listen else self._poll)
             return min(self._pause, self._claims.next_due_in())
         pause = self._poll
-        if self._claims.has_looked_behind and self._is_told_of_all:
+        if self._claims.has_looked_behind and self._is_told_of_all():
             pause *= HEARING_SHARE
         pause = min(pause, self._claims.next_due_in())  # seam: next due
         return min(pause, self._ear.due_in())  # seam: listening

@@ -71,7 +71,7 @@ class Orders:
     async def look(self, connection: ControlConnection, told: str | None) -> None:
         """Discover queues for the wildcards if that is due. Read the orders if they have changed.
 
-        `told`: what look.sql tells of them, or None if that is unknown.
+        `told` is the text of look.sql, which is another one after each change, or None if it is unknown.
         """
         if self._served.wildcards and time.monotonic() >= self._discover_at and await self.discover(connection):
             await connection.fetch("serve", self._worker, self._claims.queues)

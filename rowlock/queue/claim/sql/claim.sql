@@ -80,15 +80,7 @@ WITH paused AS MATERIALIZED (
     SELECT min(due.run_at) - now() AS wait
       FROM unnest($1::text[], $2::smallint[]) AS lane (queue, priority)
      CROSS JOIN LATERAL (
-           SELECT job.run_at
-             FROM rowlock.job
-            WHERE job.state = 'queued'
-              AND job.queue = lane.queue
-              AND job.priority = lane.priority
-              AND job.run_at > now()
-              AND job.run_at < 'infinity'
-            ORDER BY job.run_at, job.id
-            LIMIT 1
+           {{next_in_lane}}
            ) AS due
      WHERE $14::boolean
        AND NOT lane.queue = ANY(ARRAY(SELECT paused.name FROM paused))
